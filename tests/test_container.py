@@ -12,6 +12,7 @@ import yaml
 from flowmap.config import load
 from flowmap.errors import ConfigError
 from flowmap.sources.workloads import names
+from flowmap.system.privileges import OPENER
 from tests.dockerfile import commands, steps
 from tests.support.manifests import DIRECTORY, merged, objects, patch_of
 
@@ -91,6 +92,27 @@ def test_the_patch_for_local_adds_what_is_read_and_no_power(tmp_path: Path) -> N
     file.write_text("control_plane: {region: cn-hangzhou, workspace: a}\ncollect: {source: conntrack}\n")
     environ = {name: value for name, value in environment(container).items() if "COLLECT" in name}
     assert load(str(file), environ).collect.source == "auto"
+
+
+def test_the_patch_for_namespaces_gives_the_opener_its_power_and_flowmap_none(tmp_path: Path) -> None:
+    pod = merged(OBJECTS["DaemonSet/flowmap"], patch_of("namespaces.yaml"))["spec"]["template"]["spec"]
+    flowmap, opener = pod["containers"]
+    assert flowmap["securityContext"] == CONTAINER["securityContext"]
+    assert (opener["image"], opener["name"], opener["args"][0]) == (flowmap["image"], "opener", "opener")
+    assert opener["securityContext"]["readOnlyRootFilesystem"]
+    granted = opener["securityContext"]["capabilities"]
+    assert granted["drop"] == ["ALL"]
+    assert set(granted["add"]) == {capability.name for capability in OPENER}
+    mounts = [{mount["name"]: mount for mount in one["volumeMounts"]} for one in (flowmap, opener)]
+    assert [one["opener"].get("readOnly", False) for one in mounts] == [True, False]
+    socket = Path(mounts[1]["opener"]["mountPath"]) / "opener.sock"
+    assert opener["args"][1:] == ["--socket", str(socket)]
+    assert set(mounts[0]) | set(mounts[1]) == {volume["name"] for volume in pod["volumes"]}
+    file = tmp_path / "flowmap.yaml"
+    file.write_text("control_plane: {region: cn-hangzhou, workspace: a}\ncollect: {source: conntrack}\n")
+    environ = {name: value for name, value in environment(flowmap).items() if "COLLECT" in name}
+    collect = load(str(file), environ).collect
+    assert (collect.source, collect.namespaces, collect.opener) == ("auto", "all", str(socket))
 
 
 def test_names_lead_to_what_is_there() -> None:

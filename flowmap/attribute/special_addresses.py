@@ -5,7 +5,9 @@
     unspecified   0.0.0.0, ::
     link-local    169.254.0.0/16, fe80::/10
     outside       a client outside ``attribute.deployment_networks``, if those are given
-    loopback      127.0.0.0/8, ::1; unless the control plane is on loopback itself (sandbox, demo)
+    loopback      127.0.0.0/8, ::1; unless the control plane is on loopback itself (sandbox, demo), and in every other
+                  network namespace than the daemon's own
+    shared        an address that several network namespaces of this host have: an answer may be about any of them
 
 One special endpoint is enough: a flow is named only if the answers about both endpoints agree on a deployment. The
 client alone does not name it: mDNS, DHCP and name services come from other programs on the same host. Under the
@@ -30,6 +32,7 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from flowmap.model.deployment import State
+from flowmap.model.namespace import OWN
 
 OWN_REASON = "own_call"
 """Label ``reason`` of the bytes of flowmap's own calls to a control plane."""
@@ -42,9 +45,10 @@ U64 = npt.NDArray[np.uint64]
 Kinds = npt.NDArray[np.uint8]
 """A position in :data:`KINDS` for each address."""
 
-KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback", "outside")
+KINDS = ("", "multicast", "broadcast", "unspecified", "link-local", "loopback", "shared", "outside")
 """The first one means: an address that a deployment can have."""
 
+LOOPBACK_KIND, SHARED = KINDS.index("loopback"), KINDS.index("shared")
 OUTSIDE = KINDS.index("outside")
 """A client outside ``attribute.deployment_networks``."""
 
@@ -59,9 +63,18 @@ _NETWORKS = {
 class SpecialAddresses:
     """The special addresses for one control plane and one host."""
 
-    def __init__(self, *, loopback: bool, broadcasts: Iterable[Address] = (), networks: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        loopback: bool,
+        broadcasts: Iterable[Address] = (),
+        networks: Iterable[str] = (),
+        shared: Iterable[Address] = (),
+    ) -> None:
         """``loopback``: whether the control plane can know loopback addresses. ``broadcasts``: directed broadcast
-        addresses of the host's networks. ``networks``: where every client of a deployment is, if that is known."""
+        addresses of the host's networks. ``networks``: where every client of a deployment is, if that is known.
+        ``shared``: addresses that several network namespaces have."""
+        self.shared = frozenset(shared)
         self.networks = tuple(networks)
         self.loopback = loopback
         self.broadcasts = tuple(broadcasts)
@@ -74,6 +87,10 @@ class SpecialAddresses:
         found = np.zeros(len(high), np.uint8)
         for kind, network in self._networks:
             found[network.contains(high, low)] = KINDS.index(kind)
+        if self.shared:
+            lows = np.fromiter((address.low for address in self.shared), np.uint64, len(self.shared))
+            for place in np.flatnonzero(np.isin(low, lows) & (found == 0)).tolist():
+                found[place] = SHARED if Address(int(high[place]), int(low[place])) in self.shared else 0
         return found
 
     def kinds_of_clients(self, high: U64, low: U64) -> Kinds:
@@ -103,6 +120,8 @@ def _cause(of_client: int, of_service: int) -> str:
     if of_client == OUTSIDE:
         return "the client is outside attribute.deployment_networks"
     side, kind = ("service endpoint", of_service) if of_service else ("client", of_client)
+    if kind == SHARED:
+        return f"several network namespaces of this host have the {side}'s address: an answer may be about any of them"
     return f"no deployment can have the {side}'s address: it is {KINDS[kind]}" if kind else ""
 
 
@@ -129,8 +148,17 @@ class SpecialEndpoints:
 
     def set_broadcasts(self, broadcasts: Iterable[Address]) -> None:
         """Replace the directed broadcast addresses, also for flows without a decision."""
+        self._replace(broadcasts, self.addresses.shared)
+
+    def set_shared(self, shared: frozenset[Address]) -> None:
+        """Replace the addresses that several network namespaces have, also for flows without a decision."""
+        if shared != self.addresses.shared:
+            self._replace(self.addresses.broadcasts, shared)
+
+    def _replace(self, broadcasts: Iterable[Address], shared: Iterable[Address]) -> None:
+        known = self.addresses
         self.addresses = SpecialAddresses(
-            loopback=self.addresses.loopback, broadcasts=broadcasts, networks=self.addresses.networks
+            loopback=known.loopback, broadcasts=broadcasts, networks=known.networks, shared=shared
         )
         self.opened(self._table.live())
 
@@ -154,7 +182,7 @@ class SpecialEndpoints:
 
     def holds(self, rows: Rows) -> Mask:
         """Whether each flow has a special endpoint that matters."""
-        own = self._own.among(rows)
+        own = self._own.among(rows) | self._are_loopback_elsewhere(rows)
         if not self._any:  # a host may have a million flows, and this is asked often
             return own
         columns = self._table.columns
@@ -162,6 +190,18 @@ class SpecialEndpoints:
         of_client = self._kinds[columns.client[rows]]
         special |= (of_client != 0) if self.by_client else (of_client == OUTSIDE)
         return np.asarray(special | own)
+
+    def _are_loopback_elsewhere(self, rows: Rows) -> Mask:
+        """Whether each flow is on the loopback of another network namespace, which a control plane here cannot know."""
+        columns = self._table.columns
+        elsewhere = columns.namespace[rows] != OWN
+        if not self.addresses.loopback or not elsewhere.any():
+            return np.zeros(len(rows), np.bool_)
+        loopback = np.zeros(len(rows), np.bool_)
+        for network in LOOPBACK:
+            loopback |= network.contains(columns.client_high[rows], columns.client_low[rows])
+            loopback |= network.contains(columns.server_high[rows], columns.server_low[rows])
+        return np.asarray(elsewhere & loopback)
 
     def is_special(self, number: int) -> bool:
         """Whether the endpoint has a special address."""
@@ -182,6 +222,7 @@ class SpecialEndpoints:
             yield Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, OWN_REASON), rows[own]
         rows = rows[~own]
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))
+        of_service[self._are_loopback_elsewhere(rows)] = LOOPBACK_KIND
         for pair in sorted(set(zip(of_client.tolist(), of_service.tolist(), strict=True))):
             outside = pair[0] == OUTSIDE
             cause = _cause(pair[0] if self.by_client or outside else 0, pair[1])

@@ -207,11 +207,12 @@ def _forget_places(problems: _Problems, key: Key) -> None:
 
 
 def _read_variable(key: tuple[str, ...], text: str) -> Any:
-    """Parse JSON for a list or a map. Other text stays, the models parse it."""
+    """Parse JSON for a list or a map. Other text stays, the models parse it: also where a key takes a list or text."""
     annotation = _annotation(Config, key)
     if text == "null":
         return None
-    return json.loads(text) if _is_container(annotation) else text
+    is_text = str in get_args(annotation) and not text.startswith("[")
+    return json.loads(text) if _is_container(annotation) and not is_text else text
 
 
 def _annotation(root: type[BaseModel], key: Key) -> Any:

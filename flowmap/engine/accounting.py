@@ -47,6 +47,7 @@ from flowmap.flows.filter import Filter
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.flows.records.changes import Changes
+from flowmap.flows.sightings import Sightings
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.model.namespace import OWN
@@ -55,6 +56,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceAddresses,
     NamespaceGone,
     NamespaceOpened,
     NamespaceRead,
@@ -109,6 +111,8 @@ class FlowAccounting:
         self.answered = 0
         """Number of answers taken."""
         self._peer_names = PeerNames(table.endpoints)
+        self.peer = self._peer_names.name
+        """The peer label of a service endpoint, by its number."""
         self._series_choice = SeriesChoice(table, series_table, self.peer)
         self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
@@ -117,6 +121,7 @@ class FlowAccounting:
         self._journal = journal
         self._announces_births = announces_births
         self._reads = ReadTimes()
+        self._sightings = Sightings(table)
 
     @property
     def counters_at(self) -> float:
@@ -160,8 +165,9 @@ class FlowAccounting:
             case ReadStarted() | ReadFinished() | Lost() | NamespaceRead():
                 self._take_read(*event_of(step), now, read_at)
             case CaughtUp(at):
-                self._catch_up(at)
-            case NamespaceOpened() | NamespaceGone():
+                self.table.caught_up(at)
+                self._reads.catch_up(at, announces_births=self._announces_births, counts_live=self.counts_live)
+            case NamespaceOpened() | NamespaceGone() | NamespaceAddresses():
                 self._take_namespace(step, now)
             case MeasuringFinished(complete):
                 self.table.untracked.finish_read(complete=complete)
@@ -177,30 +183,28 @@ class FlowAccounting:
 
     def _take_batch(self, batch: FlowBatch, now: float, read_at: float) -> None:
         born_after = self._reads.born_after(int(batch.namespace[0])) if len(batch) else NEVER
-        applied = self.table.apply(
-            batch, now=now, read_at=read_at, born_after=born_after, evict=partial(self._evict, now)
-        )
+        evict = partial(self._evict, now)
+        applied = self._sightings.apply(batch, now=now, read_at=read_at, born_after=born_after, evict=evict)
         if len(swept := self.table.pop_swept()):
             self.forget_endpoints(swept)
         self._series_choice.move(now)
         self.attribution.workloads_told(self.table.workloads.take_told())
         self._count(applied, now)
 
-    def _catch_up(self, at: float) -> None:
-        self.table.caught_up(at)
-        self._reads.catch_up(at, announces_births=self._announces_births, counts_live=self.counts_live)
-
-    def _take_namespace(self, step: NamespaceOpened | NamespaceGone, now: float) -> None:
-        if isinstance(step, NamespaceOpened):
+    def _take_namespace(self, step: NamespaceOpened | NamespaceGone | NamespaceAddresses, now: float) -> None:
+        if isinstance(step, NamespaceAddresses):
+            self._sightings.places.set(step.number, step.addresses)
+        elif isinstance(step, NamespaceOpened):
             self._reads.open(step.number, step.absent_at)
             self.table.open_namespace(step.number, is_new=step.absent_at is not None)
         else:
             self._reads.forget(step.number)
-            self._count_each(self.table.close_namespace(step.number, now), now)
+            self._count_each(self._sightings.close_namespace(step.number, now), now)
+        self.attribution.special.set_shared(self._sightings.places.shared)
 
     def _take_read(self, namespace: int, event: ReadEvent, now: float, read_at: float) -> None:
         if event == "started":
-            self.table.begin_read(namespace)
+            self._sightings.begin_read(namespace)
             self._reads.begin(namespace, read_at)
         elif event == "lost":
             self._reads.lose(namespace)
@@ -239,10 +243,6 @@ class FlowAccounting:
         """Forget freed endpoint numbers, which will stand for other endpoints."""
         self.attribution.forget(freed)
         self._peer_names.forget()
-
-    def peer(self, service: int) -> str:
-        """The peer label of a service endpoint, by its number."""
-        return self._peer_names.name(service)
 
     def described(self) -> tuple[DeploymentInfo, ...]:
         """Descriptions of the deployments that have a series, for the info metrics."""
@@ -284,7 +284,7 @@ class FlowAccounting:
 
     def _finish_read(self, namespace: int, complete: bool, now: float) -> None:
         complete = complete and self._reads.is_trusted(namespace)
-        self._count_each(self.table.end_read(complete=complete, now=now, namespace=namespace), now)
+        self._count_each(self._sightings.end_read(complete=complete, now=now, namespace=namespace), now)
         if complete:
             self._reads.finish(namespace, announces_births=self._announces_births)
             self.attribution.judge_again()

@@ -14,15 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows import bursts
-from flowmap.flows.columns import (
-    IGNORED,
-    PENDING,
-    FlowColumns,
-    FlowKeys,
-    Row,
-    key_columns,
-    occurrence_rounds,
-)
+from flowmap.flows.columns import IGNORED, PENDING, FlowColumns, FlowKeys, Row, key_columns, occurrence_rounds
 from flowmap.flows.counters import apply_late_openings, count, count_held, count_retransmits, has_grown
 from flowmap.flows.eviction import (
     SHARE,
@@ -112,6 +104,10 @@ class FlowTable:
     def live(self) -> Rows:
         """All rows in use."""
         return np.flatnonzero(self.columns.flags[: self._rows.top] & USED).astype(np.int32)
+
+    def find(self, key: FlowKeys) -> Rows:
+        """The row of the open flow with each key; -1 without one."""
+        return self._index.find(key.hashes(self._hasher), partial(key.same, self.columns))
 
     def alive_until(self, rows: Rows) -> bursts.Times:
         """The latest instant at which each flow was certainly alive."""

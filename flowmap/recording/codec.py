@@ -33,6 +33,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceAddresses,
     NamespaceGone,
     NamespaceOpened,
     NamespaceRead,
@@ -71,6 +72,7 @@ CODES: Mapping[type, int] = {
     NamespaceOpened: 24,
     NamespaceRead: 25,
     NamespaceGone: 26,
+    NamespaceAddresses: 27,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from flowmap.flows.records.batch import FlowBatch, RecordKind
 from flowmap.sources.base import Source, Step
 
-_TUPLE = ("client_high", "client_low", "client_port", "server_high", "server_low", "server_port", "namespace")
+_TUPLE = ("client_high", "client_low", "client_port", "server_high", "server_low", "server_port")
 _BEGIN = (RecordKind.OPENED, RecordKind.DUMPED)
 """Records that may begin a flow."""
 

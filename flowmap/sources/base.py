@@ -123,6 +123,17 @@ class NamespaceGone:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class NamespaceAddresses:
+    """The addresses of a network namespace (0: the daemon's own) from now on; precedes the records that need them.
+
+    Only from sources that read several namespaces.
+    """
+
+    number: int
+    addresses: tuple[Address, ...]
+
+
 Step = (
     FlowBatch
     | ReadStarted
@@ -137,6 +148,7 @@ Step = (
     | NamespaceOpened
     | NamespaceRead
     | NamespaceGone
+    | NamespaceAddresses
 )
 
 

@@ -59,9 +59,11 @@ def make_sockets(settings: CollectConfig, *, bytes_count: bool = True) -> Source
 
 
 def _check_sockets(settings: CollectConfig) -> list[Finding]:
+    from flowmap.sources.namespaces.check import finding
     from flowmap.sources.sockets.check import findings
 
-    return findings(processes=settings.sockets.processes)
+    namespaces = None if settings.namespaces == "host" else finding(settings)
+    return findings(processes=settings.sockets.processes, namespaces=namespaces)
 
 
 def _make_capture(settings: CollectConfig) -> Source:

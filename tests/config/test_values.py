@@ -211,3 +211,29 @@ def test_two_names_of_interfaces_never_look_alike(name: bytes) -> None:
     assert shown.isprintable()
     raw = re.sub(rb"\\x(..)", lambda found: bytes.fromhex(found[1].decode()), shown.encode())
     assert raw == name
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("host", "host"),
+        ("all", "all"),
+        ("[blue, /run/netns/green, blue]", ("blue", "/run/netns/green")),
+    ],
+)
+def test_network_namespaces(tmp_path: Path, text: str, value: object) -> None:
+    file = tmp_path / "flowmap.yaml"
+    file.write_text(f"collect: {{namespaces: {text}}}")
+    assert load(str(file), {}).collect.namespaces == value
+
+
+@pytest.mark.parametrize("text", ["[]", "some", "7", "[a/b]", '[""]', "[7]", "{a: b}", "null", '["/"]', '["a\\nb"]'])
+def test_other_network_namespaces(tmp_path: Path, text: str) -> None:
+    (problem,) = problems_of(tmp_path, f"collect: {{namespaces: {text}}}")
+    assert problem.startswith("flowmap.yaml:1: collect.namespaces: ")
+    assert problem.endswith("write host, all, or a list of names and paths, such as [blue, /run/netns/green]")
+
+
+def test_network_namespaces_in_the_environment() -> None:
+    for text, value in (("all", "all"), ('["blue"]', ("blue",))):
+        assert load(None, {"FLOWMAP__COLLECT__NAMESPACES": text}).collect.namespaces == value

@@ -88,6 +88,7 @@ def test_new_flows_are_appended(path: str) -> None:
 
 
 def test_workloads_are_read(tmp_path: Path) -> None:
-    first = reader(str(FILES / "flows-2.db")).flows(FlowFilter(), 100).flows[-1].view
+    copy = shutil.copy(FILES / "flows-2.db", tmp_path / "history.db")  # SQLite writes beside a file that it reads
+    first = reader(str(copy)).flows(FlowFilter(), 100).flows[-1].view
     workload = Workload("/a.service", unit="a.service", pid=7, cgroup_id=9)
     assert (first.local, first.namespace) == ((Local("client", workload),), None)

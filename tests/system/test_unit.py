@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from flowmap.config import Config
 from flowmap.sources.conntrack.check import SYSCTLS
 from flowmap.sources.kinds import kept_capabilities
+from flowmap.system.privileges import OPENER
 
 UNITS = Path(__file__).parent.parent.parent / "systemd"
 DROP_INS = {"conntrack": None, "sockets": "sockets-only", "capture": "capture"}
 """Which file goes with which source."""
 EXPOSURE = 2.0
+OPENER_EXPOSURE = 2.3
 
 pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
@@ -73,3 +76,36 @@ def test_sysctls_match_the_check() -> None:
     settings = dict(line.split(" = ") for line in lines)
     place = ".".join(SYSCTLS.parts[3:])
     assert settings == {f"{place}.nf_conntrack_acct": "1", f"{place}.nf_conntrack_events": "1"}
+
+
+@pytest.fixture
+def opener(tmp_path: Path) -> Path:
+    """The unit of the opener, with a program that exists."""
+    text = (UNITS / "flowmap-opener.service").read_text()
+    unit = tmp_path / "flowmap-opener.service"
+    unit.write_text(text.replace("/opt/flowmap/bin/flowmap", shutil.which("true") or "/bin/true"))
+    return unit
+
+
+def test_the_opener_passes_verification_and_is_not_exposed(opener: Path) -> None:
+    done = analyze("verify", "--man=no", str(opener))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    done = analyze("security", "--offline=true", f"--threshold={int(10 * OPENER_EXPOSURE)}", str(opener))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_opener_has_the_capabilities_that_its_code_keeps(opener: Path) -> None:
+    text = opener.read_text()
+    for setting in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        (value,) = re.findall(rf"^{setting}=(.*)$", text, re.MULTILINE)
+        assert set(value.split()) == {f"CAP_{capability.name}" for capability in OPENER}
+
+
+def test_both_units_use_one_socket_and_one_user() -> None:
+    text = (UNITS / "flowmap-opener.service").read_text()
+    (arguments,) = re.findall(r"^ExecStart=\S+ opener (.*)$", text, re.MULTILINE)
+    assert arguments.split() == ["--socket", Config().collect.opener, "--allow", "flowmap"]
+    assert re.search(r"^RuntimeDirectory=flowmap$", text, re.MULTILINE)
+    # The user of a unit with DynamicUser has the name of the unit.
+    assert re.search(r"^DynamicUser=yes$", (UNITS / "flowmap.service").read_text(), re.MULTILINE)
+    assert not re.search(r"^User=", (UNITS / "flowmap.service").read_text(), re.MULTILINE)

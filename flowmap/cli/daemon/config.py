@@ -16,7 +16,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--example", action="store_true", help="print an example file with every key at its default instead"
     )
-    instead.add_argument("--markdown", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="output format; default: yaml")
 
 
@@ -30,8 +29,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(config.schema())
     elif arguments.example:
         print(config.example_yaml(), end="")
-    elif arguments.markdown:
-        print(config.config_markdown(), end="")
     else:
         loaded = config.load(arguments.config, os.environ)
         if arguments.output == "json":

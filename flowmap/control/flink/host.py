@@ -31,7 +31,10 @@ from flowmap.system.cgroup_members import Member, descendants, trees
 log = logging.getLogger(__name__)
 
 CHILDREN = 4096
-"""Processes of one TaskManager that are remembered."""
+"""Processes of one TaskManager that are remembered, those not seen for longest dropped first."""
+KEPT = 120.0
+"""Seconds for which an ended process is remembered, so that its last connections are told. Its pid may be another
+program's later."""
 PROCESSES = 4096
 """TaskManagers that are remembered, those not seen for longest dropped first."""
 
@@ -85,6 +88,8 @@ class HostFacts:
         self._known: dict[str, LocalProcess] = {}
         self._checked: dict[int, float] = {}
         """By cgroup: when it last held nothing but one TaskManager."""
+        self._seen: dict[str, dict[int, float]] = {}
+        """By TaskManager: its processes, and when each was last seen, in that order."""
         self._holders: dict[str, tuple[int, int | None]] = {}
         """By TaskManager: inode of its RPC listener, and the process that holds it."""
         self._failed = False
@@ -116,7 +121,9 @@ class HostFacts:
         for name, at in found.items():
             group = groups.get(at.cgroup, ())
             alone = count[at.cgroup] == 1 and len(trees(group)) == 1
-            self._note(name, at.cgroup, now, alone=alone, pids=self._pids(name, at, group, alone=alone))
+            own = self._pids(name, at, group, alone=alone)
+            pids = self._remembered(name, own, frozenset(one.pid for one in group) - own, now)
+            self._note(name, at.cgroup, now, alone=alone, pids=pids)
         for cgroup in count:
             self._checked[cgroup] = now
         self._checked = {cgroup: at for cgroup, at in self._checked.items() if cgroup in count}
@@ -134,10 +141,22 @@ class HostFacts:
                 del self._holders[next(iter(self._holders))]
         return frozenset() if holder is None else descendants(group, holder)
 
+    def _remembered(self, name: str, own: frozenset[int], others: frozenset[int], now: float) -> frozenset[int]:
+        """The processes of a TaskManager: those it has now, and those that ended a while ago whose pid no other
+        process of the cgroup has."""
+        seen = self._seen.setdefault(name, {})
+        for pid in own:
+            seen.pop(pid, None)
+            seen[pid] = now
+        for pid, at in list(seen.items()):
+            if pid in others or now - at > KEPT or len(seen) > CHILDREN:
+                del seen[pid]
+        return frozenset(seen)
+
     def _note(self, name: str, cgroup: int, now: float, *, alone: bool, pids: frozenset[int]) -> None:
         known = self._known.pop(name, None)
         one = known if known is not None and known.cgroup == cgroup else LocalProcess(name, cgroup)
-        one = one._replace(pids=one.pids | pids if len(one.pids) < CHILDREN else pids)
+        one = one._replace(pids=pids)
         if not alone:
             before = self._checked.get(cgroup, -math.inf)
             one = one._replace(mixed_from=min(one.mixed_from, before), mixed_until=math.inf)
@@ -145,7 +164,9 @@ class HostFacts:
             one = one._replace(mixed_until=now)
         self._known[name] = one
         while len(self._known) > PROCESSES:
-            del self._known[next(iter(self._known))]
+            dropped = next(iter(self._known))
+            del self._known[dropped]
+            self._seen.pop(dropped, None)
 
 
 def _listener(

@@ -27,19 +27,24 @@ class Figures(Answer):
     open_connections: int
 
 
-class Node(Answer):
-    """What the nodes of both sides have."""
+class WithFigures(Answer):
+    """What nodes and links have."""
 
     model_config = ConfigDict(alias_generator=inside("figures"))
 
-    id: str
-    folded: int = Field(description="Number of nodes summed up in this one; 0: it is one itself.")
     transmit_bytes: int
     receive_bytes: int
     transmit_rate: Rate
     receive_rate: Rate
     connections: int
     open_connections: int
+
+
+class Node(WithFigures):
+    """What the nodes of both sides have."""
+
+    id: str
+    folded: int = Field(description="Number of nodes summed up in this one; 0: it is one itself.")
 
 
 class MapDeployment(Node):
@@ -59,19 +64,11 @@ class MapPeer(Node):
     protocol: Text
 
 
-class MapLink(Answer):
+class MapLink(WithFigures):
     """Traffic between two nodes, by their ids."""
-
-    model_config = ConfigDict(alias_generator=inside("figures"))
 
     deployment: str
     peer: str
-    transmit_bytes: int
-    receive_bytes: int
-    transmit_rate: Rate
-    receive_rate: Rate
-    connections: int
-    open_connections: int
     change: str = Field(description="new or gone, in a comparison; else empty.")
     before: Figures | None = Field(description="Figures of the earlier window; null without a comparison.")
 

@@ -13,14 +13,16 @@ from flowmap.model.views import FlowFilter
 from flowmap.serve.api.parameters import (
     DAY,
     Client,
+    Limit,
     Parameters,
     Peer,
     Protocol,
     StateName,
     Text,
     Time,
+    between,
     in_order,
-    read_limit,
+    one_of,
 )
 
 MOST_NODES = 200
@@ -34,30 +36,6 @@ def read_label(text: str) -> tuple[str, str]:
     if not separator or not key or len(text) > 512:
         raise ValueError("is not key=value of at most 512 characters")
     return key, value
-
-
-def read_order(text: str) -> Order:
-    try:
-        return Order(text)
-    except ValueError:
-        raise ValueError(f"is none of {', '.join(Order)}") from None
-
-
-def read_nodes(text: str) -> int:
-    nodes = read_limit(text)
-    if nodes > MOST_NODES:
-        raise ValueError(f"is not a number from 1 to {MOST_NODES}")
-    return nodes
-
-
-def read_seconds(text: str) -> int:
-    try:
-        seconds = read_limit(text)
-    except ValueError:
-        seconds = LONGEST_STREAM + 1
-    if seconds > LONGEST_STREAM:
-        raise ValueError(f"is not a number from 1 to {LONGEST_STREAM}")
-    return seconds
 
 
 def read_events(text: str) -> tuple[str, ...]:
@@ -74,15 +52,9 @@ def read_kind_of_bytes(text: str) -> str:
 
 
 Label = Annotated[tuple[str, str] | None, PlainValidator(read_label), WithJsonSchema({"type": "string"})]
-OrderName = Annotated[
-    Order, PlainValidator(read_order), WithJsonSchema({"type": "string", "enum": [str(order) for order in Order]})
-]
-Nodes = Annotated[
-    int, PlainValidator(read_nodes), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MOST_NODES})
-]
-Seconds = Annotated[
-    int, PlainValidator(read_seconds), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": LONGEST_STREAM})
-]
+OrderName = Annotated[Order, *one_of(Order)]
+Nodes = Annotated[int, *between(1, MOST_NODES)]
+Seconds = Annotated[int, *between(1, LONGEST_STREAM)]
 KindOfBytes = Annotated[
     str | None, PlainValidator(read_kind_of_bytes), WithJsonSchema({"type": "string", "enum": ["ip", "payload"]})
 ]
@@ -167,9 +139,7 @@ class StreamParameters(MapFilter):
     container: Text = Field(None, description="Of flows: id of a container, or its name; at either endpoint.")
     unit: Text = Field(None, description="Of flows: systemd unit at either endpoint.")
     netns: Text = Field(None, description="Of flows: network namespace, by its name or inode, or host.")
-    flow_limit: Annotated[
-        int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 1000})
-    ] = Field(100, description="Flows in one event; the number of those left out is in it.")
+    flow_limit: Limit = Field(100, description="Flows in one event; the number of those left out is in it.")
     seconds: Seconds = Field(LONGEST_STREAM, description="The stream ends after this time.")
 
     def flow_filter(self) -> FlowFilter:

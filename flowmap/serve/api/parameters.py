@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, field_validator
@@ -38,26 +39,11 @@ def read_address(text: str) -> Address:
         raise ValueError("is not an IPv4 or IPv6 address (without zone)") from None
 
 
-def read_port(text: str) -> int:
-    return _read_integer(text, 1, 65535)
-
-
-def read_limit(text: str) -> int:
-    return _read_integer(text, 1, MAX_LIMIT)
-
-
 def read_protocol(text: str) -> int:
     try:
         return protocol_number(text)
     except ValueError:
         raise ValueError("is neither the name of a protocol (tcp, udp, …) nor a number from 0 to 255") from None
-
-
-def read_state(text: str) -> State:
-    try:
-        return State(text)
-    except ValueError:
-        raise ValueError(f"is none of {', '.join(State)}") from None
 
 
 def read_time(text: str) -> float:
@@ -85,7 +71,7 @@ def read_client(text: str) -> EndpointFilter:
     except ValueError:
         host, _, port = text.rpartition(":")
     try:
-        return EndpointFilter(read_address(host.removeprefix("[").removesuffix("]")), read_port(port))
+        return EndpointFilter(read_address(host.removeprefix("[").removesuffix("]")), read_integer(port, 1, 65535))
     except ValueError:
         raise ValueError("is neither an address nor address:port") from None
 
@@ -114,10 +100,6 @@ def read_duration(text: str) -> float:
     return parse_duration(text)
 
 
-def read_count(text: str) -> int:
-    return _read_integer(text, 1, MAX_COUNT)
-
-
 def read_flag(text: str) -> bool:
     if text not in _FLAGS:
         raise ValueError(f"is none of {', '.join(_FLAGS)}")
@@ -130,10 +112,29 @@ def read_text(text: str) -> str:
     return text
 
 
-def _read_integer(text: str, low: int, high: int) -> int:
+def read_integer(text: str, low: int, high: int) -> int:
+    """A whole number in decimal digits, both bounds included."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
         raise ValueError(f"is not a number from {low} to {high}")
     return int(text)
+
+
+def between(low: int, high: int) -> tuple[PlainValidator, WithJsonSchema]:
+    """Annotates a whole number, both bounds included."""
+    schema = {"type": "integer", "minimum": low, "maximum": high}
+    return PlainValidator(lambda text: read_integer(text, low, high)), WithJsonSchema(schema)
+
+
+def one_of(kind: type[StrEnum]) -> tuple[PlainValidator, WithJsonSchema]:
+    """Annotates a member of an enumeration, by its value."""
+
+    def read(text: str) -> StrEnum:
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"is none of {', '.join(kind)}") from None
+
+    return PlainValidator(read), WithJsonSchema({"type": "string", "enum": [str(one) for one in kind]})
 
 
 def _in_range(seconds: float) -> float:
@@ -149,27 +150,17 @@ Ip = Annotated[
     PlainValidator(read_address),
     WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
 ]
-Port = Annotated[
-    int | None, PlainValidator(read_port), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": 65535})
-]
+Port = Annotated[int | None, *between(1, 65535)]
 Protocol = Annotated[int | None, PlainValidator(read_protocol), WithJsonSchema({"type": "string"})]
 Time = Annotated[float | None, PlainValidator(read_time), WithJsonSchema({"type": "string"})]
 Text = Annotated[str | None, PlainValidator(read_text), WithJsonSchema({"type": "string"})]
 Peer = Annotated[str | None, PlainValidator(read_peer), WithJsonSchema({"type": "string"})]
 Client = Annotated[EndpointFilter | None, PlainValidator(read_client), WithJsonSchema({"type": "string"})]
-StateName = Annotated[
-    State | None,
-    PlainValidator(read_state),
-    WithJsonSchema({"type": "string", "enum": [str(state) for state in State]}),
-]
-Limit = Annotated[
-    int, PlainValidator(read_limit), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT})
-]
+StateName = Annotated[State | None, *one_of(State)]
+Limit = Annotated[int, *between(1, MAX_LIMIT)]
 LabelText = Annotated[LabelFilter | None, PlainValidator(read_label), WithJsonSchema({"type": "string"})]
 IdleTime = Annotated[float | None, PlainValidator(read_duration), WithJsonSchema({"type": "string"})]
-Count = Annotated[
-    int | None, PlainValidator(read_count), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": MAX_COUNT})
-]
+Count = Annotated[int | None, *between(1, MAX_COUNT)]
 Flag = Annotated[bool, PlainValidator(read_flag), WithJsonSchema({"type": "string", "enum": list(_FLAGS)})]
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> NamespacesSource:
-    """``kind``: the source that counts bytes. ``together``: conntrack counts, and the socket tables measure."""
+    """``kind``: the source that counts bytes. ``together``: conntrack counts, and the own socket table measures.
+
+    Where conntrack counts, the socket tables of other namespaces measure: payload is never added to IP bytes.
+    """
     from flowmap.sources.sockets.source import SocketsSource
     from flowmap.sources.workloads.numbering import Numbering
     from flowmap.sources.workloads.processes import ProcessSearch
@@ -33,16 +36,17 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
     def sockets(network: Network = OWN, pace: Callable[[float], float] | None = None) -> SocketsSource:
         return SocketsSource(
             interval=settings.sockets.interval,
-            bytes_count=not together,
+            bytes_count=kind == "sockets",
             cgroups=settings.sockets.cgroups,
             processes=None if searches is None else searches.part(),
             network=network,
             numbering=numbering,
             pace=pace,
+            tells_addresses=True,
         )
 
     def other(network: Network, pace: Callable[[float], float]) -> Source:
-        return MeasuringSource(sockets(network, pace)) if together else sockets(network, pace)
+        return sockets(network, pace) if kind == "sockets" else MeasuringSource(sockets(network, pace))
 
     own: Source = sockets() if kind == "sockets" else KINDS[kind].make(settings)
     client = OpenerClient(Path(settings.opener), settings.wanted_namespaces, conntrack=False)

@@ -29,6 +29,7 @@ from flowmap.sources.base import (
     CaughtUp,
     Lost,
     MeasuringFinished,
+    NamespaceAddresses,
     NamespaceGone,
     NamespaceOpened,
     NamespaceRead,
@@ -330,7 +331,9 @@ def stamped(number: int, steps: Iterator[Step]) -> Iterator[Step]:
     Its flows are known to be alive only as of their own records, since it is read at its own pace.
     """
     for step in steps:
-        if isinstance(step, FlowBatch):
+        if isinstance(step, NamespaceAddresses):
+            yield NamespaceAddresses(number, step.addresses)
+        elif isinstance(step, FlowBatch):
             step.namespace[:] = number
             step.flags |= _END_UNANNOUNCED
             step.datagrams = None  # decoded again, they would have no namespace
@@ -353,7 +356,7 @@ def _notes(error: str, report: Report | None, pace: SharedPace) -> dict[str, str
     notes: dict[str, str] = {}
     if error:
         notes["opener"] = f"no new network namespaces are read: {error}; start flowmap opener"
-    if report is not None and (problem := _problem(report)):
+    if report is not None and (problem := problem_of(report)):
         notes["namespaces"] = problem
     if pace.pause > 2 * pace.interval:
         notes["namespace_pace"] = (
@@ -363,7 +366,8 @@ def _notes(error: str, report: Report | None, pace: SharedPace) -> dict[str, str
     return notes
 
 
-def _problem(report: Report) -> str:
+def problem_of(report: Report) -> str:
+    """Which wanted namespaces are not read, and why; empty if all are."""
     problems = []
     if report.over_limit:
         problems.append(f"{report.over_limit} are over the limit (raise LimitNOFILE)")

@@ -12,9 +12,11 @@ class Totals:
     """The part of the statistics of some sources that is in the totals."""
 
     def __init__(self, sources: Sequence[Source], totals: Sequence[Source]) -> None:
-        """``totals``: the sources of the daemon's namespace, one of each kind."""
+        """``totals``: the sources of the daemon's namespace, one of each kind. Other kinds have no total."""
         by_name = {source.facts.name: source.stats for source in totals}
-        self._flows = [_Flow(source.stats, by_name[source.facts.name]) for source in sources]
+        self._flows = [
+            _Flow(source.stats, by_name[source.facts.name]) for source in sources if source.facts.name in by_name
+        ]
 
     def add(self) -> None:
         """Add what was counted since the last call."""

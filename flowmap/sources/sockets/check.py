@@ -69,9 +69,11 @@ def _count() -> tuple[int, int | None, frozenset[int]]:
     return number, min(sizes, default=None), frozenset(cgroups)
 
 
-def findings(probe: SocketsProbe | None = None, *, processes: str = "auto") -> list[Finding]:
+def findings(
+    probe: SocketsProbe | None = None, *, processes: str = "auto", namespaces: Finding | None = None
+) -> list[Finding]:
     """One finding for each check, the essential ones first; reads a ``probe`` if none is given. ``processes``: the
-    setting of that name."""
+    setting of that name. ``namespaces``: the finding about other network namespaces; None: they are not wanted."""
     probe = probe or read_probe()
     if probe.groups is not None:
         message = f"{probe.groups}: connections shorter than the interval are not seen"
@@ -79,7 +81,7 @@ def findings(probe: SocketsProbe | None = None, *, processes: str = "auto") -> l
     found = [Finding("sockets.destroy_events", "ok", "the kernel reports every closed socket with its final counters")]
     if probe.dump is not None:
         return [*found, Finding("sockets.dump", "failed", str(probe.dump), probe.dump.remedy)]
-    workloads = check.findings(set(probe.cgroups), processes=processes)
+    workloads = check.findings(set(probe.cgroups), processes=processes, namespaces=namespaces)
     return [*found, _dump(probe), _buffer(probe), *ephemeral_ports().findings("sockets"), *workloads]
 
 

@@ -24,7 +24,6 @@ LISTENER_LIFE = 600.0
 """Seconds an endpoint counts as listening after its listener was last seen: accepted sockets outlive listeners."""
 
 _VOTE_REMEMBERED, _VOTE_PROOF, _VOTE_LISTENER = 1 << 20, 1 << 10, 1
-_PORTS = 1 << 16
 _LOOPBACK = Address.parse("::1")
 _V4_NET = np.uint64((V4_MAPPED >> 24) | 127)
 
@@ -49,8 +48,7 @@ class Listeners:
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int, int], tuple[bool, float]] = {}
         self._exact = np.zeros(0, np.uint64)
-        self._any_v4 = np.zeros(_PORTS, bool)
-        self._any_v6 = np.zeros(_PORTS, bool)
+        self._any_v4 = self._any_v6 = np.zeros(0, np.uint32)  # ports; few, and there is a list of each namespace
 
     def update(self, rows: Rows, *, now: float) -> None:
         """Add the listening sockets of one read; remove those unseen for LISTENER_LIFE, and those beyond the limit."""
@@ -69,18 +67,19 @@ class Listeners:
     def _index(self) -> None:
         endpoints = np.array(list(self._seen), np.uint64).reshape(-1, 3)
         self._exact = mix(endpoints[:, 0], endpoints[:, 1], endpoints[:, 2], 0)
-        self._any_v4[:] = False
-        self._any_v6[:] = False
+        v4, v6 = set[int](), set[int]()
         for (high, low, port), (v6only, _) in self._seen.items():
             if high == 0 and low == V4_MAPPED:
-                self._any_v4[port] = True
+                v4.add(port)
             elif high == low == 0:
-                self._any_v6[port] = True
-                self._any_v4[port] |= not v6only
+                v6.add(port)
+                v4.update(() if v6only else (port,))
+        self._any_v4, self._any_v6 = (np.fromiter(ports, np.uint32, len(ports)) for ports in (v4, v6))
 
     def holds(self, high: Unsigned, low: Unsigned, port: Unsigned) -> Mask:
         """Which of these endpoints have a listener, on their own address or on a wildcard of their family."""
-        wild = np.where(are_v4(high, low), self._any_v4[port], self._any_v6[port])
+        wild_v4, wild_v6 = (np.isin(port, ports, kind="table") for ports in (self._any_v4, self._any_v6))
+        wild = np.where(are_v4(high, low), wild_v4, wild_v6)
         return np.asarray(wild | np.isin(mix(high, low, port, 0), self._exact))
 
 

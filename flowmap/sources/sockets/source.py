@@ -21,8 +21,19 @@ import numpy as np
 
 from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
+from flowmap.model import namespace
+from flowmap.model.address import Address
 from flowmap.model.source import SourceStats
-from flowmap.sources.base import CaughtUp, Lost, ReadFinished, ReadReason, ReadStarted, Step, WorkloadsNamed
+from flowmap.sources.base import (
+    CaughtUp,
+    Lost,
+    NamespaceAddresses,
+    ReadFinished,
+    ReadReason,
+    ReadStarted,
+    Step,
+    WorkloadsNamed,
+)
 from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.network import OWN, Network
@@ -76,12 +87,14 @@ class SocketsSource:
         network: Network = OWN,
         numbering: Numbering | None = None,
         pace: Callable[[float], float] | None = None,
+        tells_addresses: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported.
         ``processes``: searches for the processes of open sockets; None: they are not searched for. ``cgroups``: those
         that count; None: all. ``numbering``: of workloads, shared with other sources. ``pace``: the pause after a full
-        read that took so many seconds; None: see ``sources/read_pace``."""
+        read that took so many seconds; None: see ``sources/read_pace``. ``tells_addresses``: whether the addresses of
+        the namespace are steps, because several namespaces are read."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
@@ -89,6 +102,7 @@ class SocketsSource:
         self._events: NetlinkSocket | None = None
         self._network = network
         self._pace = pace
+        self._tells_addresses = tells_addresses
         self._numbering = Numbering() if numbering is None else numbering
         self._listener_cgroups = ListenerCgroups()
         self._processes = processes
@@ -122,6 +136,7 @@ class SocketsSource:
         self._next_read = self._finished_at = float("-inf")
         self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed sockets within this host without proof of the role
         self._undecided_until = float("inf")
+        self._found: set[Address] | None = None  # addresses that are not reported yet
         self._missed = False  # an overrun since the last complete read began
         self._aborted = 0
         self.stats.receive_buffer = events.receive_buffer
@@ -232,6 +247,7 @@ class SocketsSource:
     def _read_addresses(self) -> None:
         if (addresses := self._watch.refresh()) is not None:
             self._policy.addresses = LocalAddresses(addresses)
+            self._found = addresses
 
     def _read_listeners(self) -> Rows:
         parts = [
@@ -297,6 +313,9 @@ class SocketsSource:
         batch.flags[left_out] |= np.uint16(Flag.LEFT_OUT)
         if named := self._numbering.take_named():
             yield WorkloadsNamed(named)
+        if self._found is not None and self._tells_addresses:
+            yield NamespaceAddresses(namespace.OWN, tuple(sorted(self._found)))
+        self._found = None
         yield batch
 
     def _drain_waiting(self, events: NetlinkSocket) -> Iterator[Step]:

@@ -31,12 +31,15 @@ class Rung(NamedTuple):
     finding: Finding
 
 
-def findings(cgroups: set[int], *, processes: str, mount: Mount | None = None) -> Iterator[Finding]:
-    """``cgroups``: ids that the kernel reports of sockets, 0 for one without. ``processes``: the setting."""
+def findings(
+    cgroups: set[int], *, processes: str, namespaces: Finding | None = None, mount: Mount | None = None
+) -> Iterator[Finding]:
+    """``cgroups``: ids that the kernel reports of sockets, 0 for one without. ``processes``: the setting.
+    ``namespaces``: the finding about other network namespaces; None: they are not wanted."""
     rungs = (
         _host(),
         _containers(cgroups, find_mount() if mount is None else mount),
-        _namespaces(),
+        _namespaces(namespaces),
         _processes(processes),
     )
     yield _summary(rungs)
@@ -95,9 +98,11 @@ def _hidden_containers(name: str, cgroups: set[int], mount: Mount) -> Finding | 
     return None
 
 
-def _namespaces() -> Rung:
-    message = "connections of pods and containers that have a network namespace of their own are not seen"
-    return Rung("all namespaces", reached=False, finding=Finding("sockets.namespaces", "ok", message))
+def _namespaces(found: Finding | None) -> Rung:
+    unseen = "connections of pods and containers that have a network namespace of their own are not seen"
+    message = f"{unseen}: collect.namespaces: all and flowmap opener read them"
+    reached = found is not None and found.level == "ok"
+    return Rung("all namespaces", reached, found or Finding("sockets.namespaces", "ok", message))
 
 
 def _processes(setting: str) -> Rung:

@@ -24,7 +24,6 @@ def test_config_shows_the_proxy_without_its_password(tmp_path: Path, capsys: pyt
     [
         (["--example"], "# Every key of flowmap"),
         (["--schema"], "{"),
-        (["--markdown"], "|"),
         (["-o", "json"], "{"),
         ([], "control_plane:"),
     ],

@@ -55,6 +55,7 @@ class FakeApi:
         self.asked: list[str] = []
         self._version = 100
         self._watches: dict[str, asyncio.Queue[bytes | ControlError | None]] = {}
+        self._waiting: set[str] = set()
 
     async def get(self, path: str) -> HttpReply:
         self.asked.append(path)
@@ -68,10 +69,20 @@ class FakeApi:
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         self.asked.append(path)
-        while (line := await self._queue(path.partition("?")[0]).get()) is not None:
+        path = path.partition("?")[0]
+        while True:
+            self._waiting.add(path)
+            line = await self._queue(path).get()
+            self._waiting.discard(path)
+            if line is None:
+                return
             if isinstance(line, ControlError):
                 raise line
             yield line
+
+    def is_silent(self, path: str) -> bool:
+        """Whether everything that was sent is read, and the watch waits for more."""
+        return path in self._waiting and self._queue(path).empty()
 
     def send(self, path: str, kind: str, one: Mapping[str, Any]) -> None:
         """Send an event to the watch of a path; each has the next version."""

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import pytest
 
-from flowmap.control.flink.host import HostFacts, Listener
+from flowmap.control.flink import host as flink_host
+from flowmap.control.flink.host import KEPT, HostFacts, Listener
 from flowmap.control.flink.records import Host as Named
 from flowmap.control.flink.records import ListedTaskManager
 from flowmap.errors import SourceError
@@ -120,6 +121,52 @@ def test_descriptors_that_cannot_be_read_tell_no_process() -> None:
     facts = HostFacts("prod", FakeHost(OF_A, {50: 2}, hidden=True), frozenset((HERE,)))
     facts.read([A], 10.0)
     assert facts.of({"a"}) == (mixed("a", 50, pids=frozenset()),)
+
+
+class Children(FakeHost):
+    """A TaskManager in a cgroup with others, whose processes a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__(OF_A, {50: 2})
+        self.group = processes(2)
+
+    def members(self, cgroups: Collection[int]) -> Mapping[int, tuple[Member, ...]]:
+        return {50: self.group}
+
+
+def test_ended_children_are_remembered_for_a_while() -> None:
+    host = Children()
+    facts = HostFacts("prod", host, frozenset((HERE,)))
+
+    def pids(now: float) -> list[int]:
+        facts.read([A], now)
+        (known,) = facts.of({"a"})
+        return sorted(known.pids)
+
+    assert pids(10.0) == [100, 101]
+    host.group = tuple(one for one in host.group if one.pid != 101)
+    assert pids(12.0) == pids(10.0 + KEPT) == [100, 101]
+    assert pids(11.0 + KEPT) == [100]
+
+
+def test_a_pid_that_another_program_has_now_is_not_the_task_managers() -> None:
+    host = Children()
+    facts = HostFacts("prod", host, frozenset((HERE,)))
+    facts.read([A], 10.0)
+    host.group = tuple(one._replace(parent=200) if one.pid == 101 else one for one in host.group)
+    facts.read([A], 12.0)
+    (known,) = facts.of({"a"})
+    assert known.pids == {100}
+
+
+def test_processes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink_host, "CHILDREN", 2)
+    host = Children()
+    host.group = tuple(Member(pid, 1 if pid == 100 else 100, "java") for pid in (100, 101, 102, 103))
+    facts = HostFacts("prod", host, frozenset((HERE,)))
+    facts.read([A], 10.0)
+    (known,) = facts.of({"a"})
+    assert len(known.pids) == 2
 
 
 def test_what_is_known_stays_known_after_the_process() -> None:

@@ -13,6 +13,7 @@ from flowmap.control.flink.kubernetes import FoundCluster, KubernetesAccess, Kub
 from flowmap.control.flink.rest import Access, JobManagerRest
 from flowmap.errors import AuthError, ConfigError, ProtocolError
 from tests.control.flink.fake import FakeApi, FakeRest
+from tests.support.waiting import until_async
 
 PODS = "api/v1/pods"
 DEPLOYMENTS = "apis/flink.apache.org/v1beta1/flinkdeployments"
@@ -125,7 +126,7 @@ def test_changes_arrive_by_watching() -> None:
         ):
             if change is not None:
                 fake.send(*change)
-            await asyncio.sleep(0.02)
+            await until_async(lambda: fake.is_silent(PODS) and fake.is_silent(DEPLOYMENTS), "the change is read")
             await made.changed(1)
             seen.append(list(await made.find()))
         await made.aclose()

@@ -13,6 +13,7 @@ from flowmap.control.clock import Clock
 from flowmap.control.flink.watching import ABSENT_PAUSE, LONGEST_PAUSE, Resource
 from flowmap.errors import ControlError, ProtocolError, Transient
 from tests.control.flink.fake import FakeApi
+from tests.support.waiting import until_async
 
 PATH = "api/v1/pods"
 GONE = b'{"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}'
@@ -51,7 +52,7 @@ def run(answer: Any, feed: Callable[[FakeApi], None], *, sleeps: int = 3) -> Run
         resource = Resource(fake, PATH, {"labelSelector": "x"}, changed=lambda: changes.append(1), clock=clock)
         feed(fake)
         task = asyncio.get_running_loop().create_task(resource.run())
-        await asyncio.sleep(0.05)
+        await until_async(lambda: len(pauses) >= sleeps or fake.is_silent(PATH), "nothing more happens")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         asked = [path.partition("resourceVersion=")[2] for path in fake.asked]

@@ -20,8 +20,7 @@ from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.model.views import FlowFilter, FlowPage
 from flowmap.serve.api.app import build_app
-from flowmap.serve.server import connection_limits as crowd
-from flowmap.serve.server import limits, protocol
+from flowmap.serve.server import connection_limits, limits, protocol
 from flowmap.serve.server import server as server_module
 from flowmap.serve.server.server import HttpServer
 from flowmap.serve.server.web import Web
@@ -347,8 +346,8 @@ def test_sizes_and_kinds(attack: Callable[..., Any]) -> None:
 
 
 def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "MAX_PER_CLIENT", 3)
-    monkeypatch.setattr(crowd, "IDLE_GRACE", 60.0)
+    monkeypatch.setattr(connection_limits, "MAX_PER_CLIENT", 3)
+    monkeypatch.setattr(connection_limits, "IDLE_GRACE", 60.0)
 
     async def run() -> None:
         async with attack() as target:
@@ -357,7 +356,7 @@ def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkey
             assert b" 503 " in await target.exchange(LAST)
             assert b" 200 " in await target.exchange(LAST, source="127.0.0.2")
             assert target.refused() == {"client": 1}
-            monkeypatch.setattr(crowd, "IDLE_GRACE", 0.0)
+            monkeypatch.setattr(connection_limits, "IDLE_GRACE", 0.0)
             assert b" 200 " in await target.exchange(LAST)
             assert target.refused() == {"client": 1, "idle": 1}
 
@@ -367,15 +366,15 @@ def test_one_client_has_its_share_and_no_more(attack: Callable[..., Any], monkey
 def test_a_house_full_of_idlers_still_lets_prometheus_in(
     attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "IDLE_GRACE", 0.0)
+    monkeypatch.setattr(connection_limits, "IDLE_GRACE", 0.0)
 
     async def run() -> None:
         async with attack() as target:
             served, kept = await target.connect(READY, source="127.0.0.100")
             await served.readuntil(b"ready\n")
-            for n in range(crowd.MAX_CONNECTIONS + 5):
+            for n in range(connection_limits.MAX_CONNECTIONS + 5):
                 await target.connect(b"GET / HTTP/1.1\r\nX: ", source=f"127.0.0.{n % 20 + 2}")
-            assert target.server.connections == crowd.MAX_CONNECTIONS
+            assert target.server.connections == connection_limits.MAX_CONNECTIONS
             assert b" 200 " in await target.exchange(SCRAPE, source="127.0.0.101")
             kept.write(LAST)  # who had asked something kept its place
             assert b" 200 " in await served.read()
@@ -387,8 +386,8 @@ def test_a_house_full_of_idlers_still_lets_prometheus_in(
 def test_one_too_many_is_told_or_dropped_but_never_kept(
     attack: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crowd, "MAX_CONNECTIONS", 2)
-    monkeypatch.setattr(crowd, "IDLE_GRACE", 60.0)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(connection_limits, "IDLE_GRACE", 60.0)
     monkeypatch.setattr(protocol, "HEAD_DEADLINE", 60.0)
     monkeypatch.setattr(server_module, "REJECTED", 2)
 

@@ -13,12 +13,12 @@ from flowmap.errors import SourceError
 from flowmap.export.exposition import Exposition
 from flowmap.export.selfmetrics import SelfMetrics
 from flowmap.serve.api.app import build_app
-from flowmap.serve.server import connection_limits as crowd
-from flowmap.serve.server import protocol
+from flowmap.serve.server import connection_limits, protocol
 from flowmap.serve.server import server as server_module
 from flowmap.serve.server.server import HttpServer, listen
 from tests.support.fake_backend import FakeBackend
 from tests.support.scripted_source import refuse_sockets
+from tests.support.waiting import until_async
 
 
 def make(rows: int = 3, host: str = "127.0.0.1", port: int = 0) -> HttpServer:
@@ -171,7 +171,7 @@ def test_a_client_that_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> No
             client.setblocking(False)
             await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             answer = await loop.sock_recv(client, 1 << 12)
-            await asyncio.sleep(2.0)
+            await until_async(lambda: server.connections == 0, "the connection is cut")
             received = len(answer)
             with contextlib.suppress(ConnectionResetError):
                 while piece := await loop.sock_recv(client, 1 << 20):
@@ -189,7 +189,7 @@ def test_a_request_in_work_is_answered_before_the_stop() -> None:
         await server.start()
         async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
             task = asyncio.create_task(client.get("/metrics"))
-            await asyncio.sleep(0.05)
+            await until_async(lambda: server.connections == 1, "the request has arrived")
             await server.stop()
             assert (await task).status_code == 200
 
@@ -197,7 +197,7 @@ def test_a_request_in_work_is_answered_before_the_stop() -> None:
 
 
 def test_too_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crowd, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(connection_limits, "MAX_CONNECTIONS", 3)
     monkeypatch.setattr(protocol, "REFUSAL_DEADLINE", 0.3)
     monkeypatch.setattr(protocol, "HEAD_DEADLINE", 0.3)
 

@@ -146,8 +146,6 @@ class PackageIndex:
         self.uses = 0
         self.shed = 0
         """Uses left out because of the limit. If there are any, results may be incomplete."""
-        self.unnamed = 0
-        """Entries of artifacts that name no file."""
 
     @property
     def files(self) -> int:
@@ -201,11 +199,7 @@ class PackageIndex:
 
     def _add(self, user: PackageUser, uses: Iterator[FileUse | None]) -> None:
         for use in uses:
-            if use is None:
-                self.unnamed += 1
-                continue
-            found = Found(user, use)
-            if found in self._by_name.get(use.name, ()):
+            if use is None or (found := Found(user, use)) in self._by_name.get(use.name, ()):
                 continue
             if self.uses >= self._limit:
                 self.shed += 1
