@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import NamedTuple
 
 from flowmap.system import proc
@@ -19,7 +19,7 @@ LIMIT = 16_384
 """Paths that are kept; those unused for longest are dropped."""
 _DEPTH = 32
 _PAUSE = 50
-"""After a walk no other one starts for so many times as long."""
+"""After a walk no other one starts for so many times its CPU time."""
 
 
 class Mount(NamedTuple):
@@ -89,10 +89,18 @@ def _unescaped(text: str) -> str:
 class CgroupPaths:
     """The paths of cgroups by id."""
 
-    def __init__(self, mount: Mount, *, clock: Callable[[], float] = monotonic, pause: int = _PAUSE) -> None:
-        """``pause``: after a walk no other one starts for so many times as long."""
+    def __init__(
+        self,
+        mount: Mount,
+        *,
+        clock: Callable[[], float] = monotonic,
+        used: Callable[[], float] = thread_time,
+        pause: int = _PAUSE,
+    ) -> None:
+        """``pause``: after a walk no other one starts for so many times its CPU time. ``used``: CPU seconds of the
+        calling thread."""
         self.mount = mount
-        self._clock, self._pause = clock, pause
+        self._clock, self._used, self._pause = clock, used, pause
         self._paths: dict[int, str] = {}
         self.dropped = 0
         """Paths dropped at the limit."""
@@ -107,11 +115,11 @@ class CgroupPaths:
         found = {one: self._touch(one) for one in wanted if one in self._paths}
         missing = wanted - found.keys()
         if missing:
-            began = self._clock()
-            if began < self._next_walk:
+            if self._clock() < self._next_walk:
                 return None
+            before = self._used()
             self._walk()
-            self._next_walk = self._clock() + (self._clock() - began) * self._pause
+            self._next_walk = self._clock() + (self._used() - before) * self._pause
             found |= {one: self._touch(one) for one in missing if one in self._paths}
             for one in list(self._paths)[: max(0, len(self._paths) - LIMIT)]:
                 del self._paths[one]

@@ -30,7 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def paths_of(root: Path | None, clock: Clock | None = None) -> CgroupPaths:
-    return CgroupPaths(Mount(root), clock=clock or Clock())
+    clock = clock or Clock()
+    return CgroupPaths(Mount(root), clock=clock, used=clock)
 
 
 def inode(path: Path) -> int:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from time import monotonic
+from time import monotonic, thread_time
 from typing import NamedTuple
 
 from flowmap.system import cgroup_members, proc
@@ -49,8 +49,15 @@ class Process(NamedTuple):
 class ProcessSearch:
     """Searches for the processes of sockets, by inode."""
 
-    def __init__(self, *, proc: Path = proc.PROC, clock: Callable[[], float] = monotonic) -> None:
-        self._proc, self._clock = proc, clock
+    def __init__(
+        self,
+        *,
+        proc: Path = proc.PROC,
+        clock: Callable[[], float] = monotonic,
+        used: Callable[[], float] = thread_time,
+    ) -> None:
+        """``used``: CPU seconds of the calling thread. On a busy host they are far less than the time that passes."""
+        self._proc, self._clock, self._used = proc, clock, used
         self._wanted: Mapping[int, Cgroup | None] = {}
         self._walk: Iterator[None] | None = None
         self._next = float("-inf")
@@ -82,12 +89,13 @@ class ProcessSearch:
         began = now = self._clock()
         if self._walk is None or began < self._next:
             return
+        before = self._used()
         while now - began < SLICE:
             if next(self._walk, self) is self:
                 self._walk = None
                 break
             now = self._clock()
-        self._next = self._clock() + (self._clock() - began) * SHARE
+        self._next = self._clock() + (self._used() - before) * SHARE
 
     def _search(self) -> Iterator[None]:
         by_group: dict[Cgroup, set[int]] = {}

@@ -27,7 +27,8 @@ class Clock:
 
 
 def numbering_of(root: Path | None, clock: Clock | None = None, cause: str = "") -> Numbering:
-    return Numbering(CgroupPaths(Mount(root, cause=cause), clock=clock or Clock()))
+    clock = clock or Clock()
+    return Numbering(CgroupPaths(Mount(root, cause=cause), clock=clock, used=clock))
 
 
 def numbers_of(made: Numbering, *ids: int) -> list[int]:

@@ -192,7 +192,7 @@ def test_a_search_takes_its_share_of_the_time(machine: Host) -> None:
     for pid in range(2, 42):
         group = machine.process(pid, "java", pid)
     clock = Clock(step=SLICE / 4)
-    search = ProcessSearch(proc=machine.proc, clock=clock)
+    search = ProcessSearch(proc=machine.proc, clock=clock, used=clock)
     search.want(dict.fromkeys(range(2, 42), group))
     slices, worked, began = 0, 0.0, clock.now
     while search.deadline() < float("inf"):
@@ -204,6 +204,16 @@ def test_a_search_takes_its_share_of_the_time(machine: Host) -> None:
     assert slices > 5
     assert worked / (clock.now - began) < 1.5 / SHARE * 1.2
     assert set(search.take_found()) == set(range(2, 42))
+
+
+def test_time_in_which_others_had_the_processor_does_not_count(machine: Host) -> None:
+    for pid in range(2, 42):
+        group = machine.process(pid, "java", pid)
+    clock = Clock(step=SLICE)
+    search = ProcessSearch(proc=machine.proc, clock=clock, used=lambda: 0.0)
+    search.want(dict.fromkeys(range(2, 42), group))
+    search.step()
+    assert search.deadline() <= clock.now
 
 
 def test_a_new_search_waits_for_the_one_that_runs(machine: Host) -> None:
