@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,10 @@ NAMES_AT_ONCE = 500
 """Deployments whose names are read in one question."""
 BEHIND_AFTER = 120.0
 """Seconds after which a host that has not reported is behind: it reports every minute."""
+Place = tuple[int, int, int, str]
+"""The end in µs, the history file, the number and the host of a connection: :data:`_ORDER`."""
+SLICE = 60.0
+"""Seconds of the newest part of a listing."""
 _CURSOR = re.compile(r"(\d{1,18})\.(\d{1,20})\.(\d{1,20})\.(.{0,255})", re.DOTALL)
 
 _SELECT = ", ".join(CONNECTION.values())
@@ -68,6 +72,7 @@ class Sums(NamedTuple):
         return Selected(self.table, "if(peer = '', '*', ''), if(peer = '', server_port, 0)", figures)
 
 
+MINUTES = Sums("minutes", 60)
 SUMS = (Sums("hours", 3600), Sums("days", 86400))
 DAY = 86400
 
@@ -100,21 +105,26 @@ class StoreReader:
 
     def flows(self, wanted: FlowFilter, limit: int, cursor: str | None) -> tuple[Sequence[StoredFlow], str | None]:
         """Connections that match, the latest to end first, and the cursor of the next page."""
-        question = Question()
         keys = None if wanted.deployment is None else self._keys(wanted.deployment)
         if keys == []:
             return (), None
-        filters.passing(question, wanted, keys)
-        if cursor is not None:
-            question.require(_after(question, cursor))
-        source = _source(question, *wanted.window, keys)
-        sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {limit + 1}"
-        rows = self._rows(sql, question)
-        flows = self._stored(rows[:limit], at=None)
-        if len(rows) <= limit:
-            return flows, None
-        last = rows[limit - 1]
-        return flows, f"{last.ended}.{last.spool}.{last.number}.{last.host}"
+        after = None if cursor is None else _place(cursor)
+        found: list[Row] = []
+        for since, before in slices(*wanted.window, self._clock(), after and after[0] / MICROSECONDS):
+            question = Question()
+            filters.passing(question, wanted, keys)
+            question.require(f"ended < {question.moment(before)}")
+            if after is not None:
+                bound = [question.bind("UInt64", number) for number in after[:3]] + [question.bind("String", after[3])]
+                question.require(f"{_ORDER} < ({', '.join(bound)})")
+            source = _source(question, since, wanted.window[1], keys)
+            most = limit + 1 - len(found)
+            sql = f"SELECT {_SELECT} FROM {source} WHERE {question.where} ORDER BY {_ORDER} DESC LIMIT {most}"
+            found += self._rows(sql, question)
+            if len(found) > limit:
+                last = found[limit - 1]
+                return self._stored(found[:limit], at=None), f"{last.ended}.{last.spool}.{last.number}.{last.host}"
+        return self._stored(found, at=None), None
 
     def at(self, wanted: Connection, moment: float) -> list[StoredFlow]:
         """Connections between these endpoints that were, or may have been, open at the moment."""
@@ -154,22 +164,30 @@ class StoreReader:
     def peers(self, deployment: str | None, since: float, until: float) -> PeerWindow:
         """Peers in connections open between the two times, of a deployment (id or name) or of all.
 
-        Connections whose rows are no longer kept are known from sums. One connection is in the sums or in the rows, by
-        its end. Sums have no addresses: a peer without a name is ``*:port`` there.
+        Connections whose rows are no longer kept, or too many to be read in time, are known from sums. One connection
+        is in the sums or in the rows, by its end. Sums have no addresses: a peer without a name is ``*:port`` there.
         """
         keys = None if deployment is None else self._keys(deployment)
         if keys == []:
             return PeerWindow(since, until, ())
         kept_from, sums = self._kept(since)
         rows: list[list[Any]] = []
+        sums_until: float | None = None
         if sums is not None:
             since = since // sums.seconds * sums.seconds
-            rows += self._grouped(sums.select, keys, since, min(until, kept_from))
+            sums_until = min(until, kept_from)
+            rows += self._grouped(sums.select, keys, since, sums_until)
         if sums is None or until >= kept_from:
-            rows += self._grouped(self._select_rows, keys, since if sums is None else kept_from, until)
+            begin = since if sums is None else kept_from
+            try:
+                rows += self._grouped(self._select_rows, keys, begin, until)
+            except QueryError:  # too many rows: their sums by minute are a thousand times fewer
+                begin = begin // MINUTES.seconds * MINUTES.seconds
+                since, sums_until = min(since, begin), until
+                rows += self._grouped(MINUTES.select, keys, begin, until)
         owners = self._owners(key for row in rows for key in row[_OWNERS])
         peers = tuple(_peer(row, owners) for row in rows)
-        return PeerWindow(since, until, peers, sums_until=None if sums is None else min(until, kept_from))
+        return PeerWindow(since, until, peers, sums_until=sums_until)
 
     def _grouped(self, select: Select, keys: Sequence[str] | None, since: float, until: float) -> list[list[Any]]:
         question = Question()
@@ -281,13 +299,28 @@ def _source(question: Question, since: float, until: float, keys: Sequence[str] 
     return f"connections({window})"
 
 
-def _after(question: Question, cursor: str) -> str:
-    """The condition for what comes after a page."""
+def slices(since: float, until: float, now: float, before: float | None) -> Iterator[tuple[float, float]]:
+    """Parts of the time in which connections of a window ended, the latest first: from, and until before.
+
+    The first ones are short, so that a page of a listing reads the newest connections only. ``before``: the page begins
+    with connections that ended then.
+    """
+    since = max(since, filters.FIRST)
+    end = filters.LAST if before is None else before + 1e-6
+    begin = until if until < min(now, end) else min(now, end) - SLICE
+    width = SLICE
+    while end > since:
+        yield max(since, begin), end
+        end, begin, width = begin, begin - width, width * 8
+
+
+def _place(cursor: str) -> Place:
+    """What a page ended with, in the order of the listing."""
     match = _CURSOR.fullmatch(cursor)
     if match is None:
         raise QueryError("not a cursor of an earlier answer", field="cursor")
-    numbers = [question.bind("UInt64", int(text)) for text in match.groups()[:3]]
-    return f"{_ORDER} < ({', '.join(numbers)}, {question.bind('String', match[4])})"
+    ended, file, number = (int(text) for text in match.groups()[:3])
+    return ended, file, number, match[4]
 
 
 def _peer(row: Sequence[Any], owners: Mapping[str, Owner]) -> PeerSeen:

@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from flowmap.errors import QueryError
+from flowmap.attribute.questions import NAMED
+from flowmap.errors import HistoryError, QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.status import HistoryStatus
@@ -128,10 +129,18 @@ class FleetQueries:
         return tuple(next(rest) if view is None else view for view in found)
 
     async def last(self, connection: Connection) -> AttributionView | None:
-        """The final attribution of a closed connection; None if the store does not have it."""
-        kept = await self._read(lambda: self._reader.last(connection))
+        """The final attribution of a closed connection: by this host, else by the store; None if neither has it."""
+        of_host = None if self._local is None else await self._local.last(connection)
+        if of_host is not None and of_host.state in NAMED:
+            return of_host
+        try:
+            kept = await self._read(lambda: self._reader.last(connection))
+        except (HistoryError, QueryError):
+            if self._local is None:
+                raise
+            kept = None
         if kept is None:
-            return None if self._local is None else await self._local.last(connection)
+            return of_host
         (view,) = await self._views([kept])
         return final(view)
 

@@ -86,6 +86,10 @@ class HistoryQueries:
             notes="; ".join(dict(figures.notes).values()) or None,
         )
 
+    async def describe(self, owners: Iterable[Owner]) -> Mapping[Owner, DeploymentInfo]:
+        """The newest descriptions of deployments, with the names that they had."""
+        return await self._calls.call(lambda queries: _described(queries, owners))
+
     async def attribution(self, connection: Connection, at: float) -> AttributionView:
         """The owners of a connection at a time: of its flow in the file or the table, else of its endpoints."""
         tracked, flushed = await self._calls.call(
@@ -169,7 +173,7 @@ class HistoryQueries:
         owners = {info.owner for one in kept for info in one.view.deployments}
         if not owners:
             return [view_of(one, {}) for one in kept]
-        infos = await self._calls.call(lambda queries: _described(queries, owners))
+        infos = await self.describe(owners)
         return [view_of(one, infos) for one in kept]
 
     async def _from_intervals(self, lookups: Sequence[Lookup], at: float) -> list[AttributionView]:
@@ -186,7 +190,7 @@ class HistoryQueries:
             for lookup, answers in zip(lookups, agreed, strict=True)
         ]
         named = {owner for owners in combined for owner in owners or ()}
-        infos = await self._calls.call(lambda queries: _described(queries, named)) if named else {}
+        infos = await self.describe(named) if named else {}
         views = []
         for questions, owners in zip(asked, combined, strict=True):
             evidence = tuple(_evidence(question, intervals[question]) for question in questions)

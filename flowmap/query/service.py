@@ -125,7 +125,7 @@ class QueryService:
             return None
         try:
             return await self._history_queries.last(connection)
-        except HistoryError:  # the present can be answered without the file
+        except (HistoryError, QueryError):  # the present can be answered without the past
             return None
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:

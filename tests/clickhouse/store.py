@@ -67,13 +67,13 @@ class Store:
             {"h": host, "t": complete_until},
         )
 
-    def sums(self, table: str, start: float, owner: str, sent: int) -> None:
-        """One row of a rollup: two connections of a deployment with a Kafka."""
+    def sums(self, table: str, start: float, owner: str, sent: int, peer: str = "kafka") -> None:
+        """One row of a rollup: two connections of a deployment."""
         columns = "start, state, deployments, peer, protocol, bytes, connections, transmit_bytes, made"
         self.engine.execute(
             f"INSERT INTO {table}_1 ({columns}) VALUES "
-            "(toDateTime({s:UInt32}, 'UTC'), 'attributed', [{o:String}], 'kafka', 6, 'ip', 2, {b:UInt64}, now64(3))",
-            {"s": round(start), "o": owner, "b": sent},
+            "(toDateTime({s:UInt32}, 'UTC'), 'attributed', [{o:String}], {p:String}, 6, 'ip', 2, {b:UInt64}, now64(3))",
+            {"s": round(start), "o": owner, "b": sent, "p": peer},
         )
 
     def flows(self, wanted: FlowFilter = EVER, limit: int = 100) -> list[StoredFlow]:

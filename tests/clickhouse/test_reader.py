@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pytest
 
-from flowmap.clickhouse.reader import MOST_HOSTS, StoreReader
+from flowmap.clickhouse.filters import FIRST, LAST, Value
+from flowmap.clickhouse.reader import MOST_HOSTS, StoreReader, slices
 from flowmap.errors import QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
@@ -267,6 +270,45 @@ def test_older_sums_are_by_day(store: Store) -> None:
     assert (found.since, sum(one.traffic.transmit_bytes for one in found.peers)) == (MIDNIGHT - 9 * DAY, 3)
     (peer,) = found.peers
     assert (peer.peer, peer.first_seen, peer.last_seen) == ("kafka", MIDNIGHT - 9 * DAY, MIDNIGHT - DAY)
+
+
+def test_rows_that_are_too_many_are_known_as_sums(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    insert(store.engine, A)
+    store.sums("minutes", NOON, ORDERS, 5)
+    store.sums("minutes", NOON - 60, ORDERS, 7)
+    answered = store.server.rows
+
+    def rows(sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
+        if "FROM connections" in sql:
+            raise QueryError("the search of the store took too long")
+        return answered(sql, parameters)
+
+    monkeypatch.setattr(store.server, "rows", rows)
+    found = store.reader.peers("orders", NOON + 5, NOON + 60)
+    assert (found.since, found.sums_until) == (NOON, NOON + 60)
+    assert [(one.peer, one.traffic.transmit_bytes) for one in found.peers] == [("kafka", 5)]
+
+
+SLICES = [
+    # since, until, now, before: the first part, and how many there are at least
+    (0.0, math.inf, 1e9, None, (1e9 - 60, LAST), 5),
+    (1e9 - 30, math.inf, 1e9, None, (1e9 - 30, LAST), 1),
+    (5e8, 6e8, 1e9, None, (6e8, LAST), 3),
+    (0.0, math.inf, 1e9, 7e8, (7e8 + 1e-6 - 60, 7e8 + 1e-6), 5),
+    (-math.inf, math.inf, 1e9, None, (1e9 - 60, LAST), 5),
+    (2e9, math.inf, 1e9, None, (2e9, LAST), 1),
+]
+
+
+@pytest.mark.parametrize(("since", "until", "now", "before", "first", "count"), SLICES)
+def test_slices_have_every_moment_once(
+    since: float, until: float, now: float, before: float | None, first: tuple[float, float], count: int
+) -> None:
+    found = list(slices(since, until, now, before))
+    assert found[0] == first and len(found) >= count
+    assert found[-1][0] == max(since, FIRST)
+    assert [begin for begin, _ in found[:-1]] == [end for _, end in found[1:]]
+    assert all(begin < end for begin, end in found)
 
 
 def test_a_new_store_is_answered_from_rows(store: Store) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from flowmap.errors import QueryError
+from flowmap.errors import HistoryError, QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address
 from flowmap.model.deployment import DeploymentInfo, Owner, State
@@ -148,12 +148,41 @@ def test_this_host_answers_what_the_store_lacks() -> None:
     lookups = [CONNECTION.lookup]
     for reader, owner in ((empty, Y), (full, X)):
         both = FleetQueries(reader, owners_limit=4, describe=described, local=Local())
-        views = [
-            asyncio.run(both.attribution(CONNECTION, 5.0)),
-            *asyncio.run(both.attributions(lookups, 5.0)),
-            asyncio.run(both.last(CONNECTION)),
-        ]
-        assert all(view is not None and view.deployments[0].owner == owner for view in views)
+        views = [asyncio.run(both.attribution(CONNECTION, 5.0)), *asyncio.run(both.attributions(lookups, 5.0))]
+        assert all(view.deployments[0].owner == owner for view in views)
         both.close()
         assert reader.closed
-    assert views[0] is not None and views[0].deployments[0].labels == {"team": "a"}
+    assert views[0].deployments[0].labels == {"team": "a"}
+
+
+class Broken(Reader):
+    """A store that is away."""
+
+    def last(self, wanted: Connection) -> StoredFlow | None:
+        raise HistoryError("away", reason="connect")
+
+
+LAST = [
+    # what this host has, what the store has: the owner
+    ([stored(Y)], Reader([stored(X)]), Y),  # it saw the connection itself
+    ([stored()], Reader([stored(X)]), X),
+    ([], Reader([stored(X)]), X),
+    ([stored()], Reader(), None),
+    ([stored(Y)], Broken(), Y),
+    ([stored()], Broken(), None),
+]
+
+
+@pytest.mark.parametrize(("here", "reader", "owner"), LAST)
+def test_the_final_attribution_of_this_host_or_of_another(
+    here: list[StoredFlow], reader: Reader, owner: Owner | None
+) -> None:
+    local = queries(Reader(here))
+    view = asyncio.run(FleetQueries(reader, owners_limit=4, local=local).last(CONNECTION))
+    assert view is not None
+    assert [info.owner for info in view.deployments] == ([] if owner is None else [owner])
+
+
+def test_a_store_that_is_away_is_an_error_without_this_host() -> None:
+    with pytest.raises(HistoryError, match="away"):
+        asyncio.run(queries(Broken()).last(CONNECTION))
