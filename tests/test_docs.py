@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from flowmap.cli import command
 from flowmap.cli.command import COMMANDS
+from flowmap.cli.fleet.command import WAYS
 from flowmap.config import Config, config_markdown
 from flowmap.export.metrics.definitions import BY_NAME, metrics_markdown
 from flowmap.sandbox.demo.demo import Demo
@@ -177,7 +178,11 @@ def options() -> dict[str, set[str]]:
     return {name: set(_options_of(name)) for name in COMMANDS}
 
 
-SUBCOMMANDS = {"deployments": ("by-ip", "by-label", "list"), "fleet": ("check",), "expect": ("init", "check")}
+SUBCOMMANDS = {
+    "deployments": ("by-ip", "by-label", "list"),
+    "fleet": tuple(WAYS),
+    "expect": ("init", "check"),
+}
 
 
 def _options_of(name: str) -> Iterator[str]:

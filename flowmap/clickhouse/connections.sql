@@ -104,8 +104,10 @@ SELECT
         same
     ) AS observations,
     arrayExists(j -> states[j] = 'attributed' AND states[best] = 'attributed' AND owners[j] != owners[best], same) AS disagree,
-    locals[i].1 AS client_container, locals[i].2 AS client_unit, locals[i].3 AS client_workload,
-    locals[i].4 AS server_container, locals[i].5 AS server_unit, locals[i].6 AS server_workload
+    locals[arrayFirst(j -> locals[j].3 != '', arrayConcat([i], same))] AS of_client,
+    locals[arrayFirst(j -> locals[j].6 != '', arrayConcat([i], same))] AS of_server,
+    of_client.1 AS client_container, of_client.2 AS client_unit, of_client.3 AS client_workload,
+    of_server.4 AS server_container, of_server.5 AS server_unit, of_server.6 AS server_workload
 FROM ordered
 WHERE {chosen}
     AND NOT arrayExists(j -> observers[j] != observers[i] AND (whole[j], observers[j]) > (whole[i], observers[i]), same)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from flowmap.clickhouse import filters
 from flowmap.clickhouse.filters import Question, Value
-from flowmap.clickhouse.schema import ENDS
+from flowmap.clickhouse.initialising import check_version
+from flowmap.clickhouse.schema import ENDS, VERSION
 from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, of_lookups, stored
 from flowmap.errors import QueryError
 from flowmap.history.stored import StoredFlow
@@ -97,6 +98,7 @@ class StoreReader:
         """``translated_ends``: whether the service endpoint of a peer without a name is the one after NAT."""
         self._store = store
         self._translated = translated_ends
+        self._checked = False
         self._clock = clock
 
     def close(self) -> None:
@@ -149,7 +151,7 @@ class StoreReader:
         question = _of_connection(wanted)
         life = "toUnixTimestamp64Micro(argMax(started, ended)), toUnixTimestamp64Micro(max(ended))"
         sql = f"SELECT {life} FROM ends WHERE {question.where} HAVING count() > 0"
-        for started, ended in self._store.rows(sql, question.parameters):
+        for started, ended in self._ask(sql, question.parameters):
             # The row of another host may count, with other times: it is open at some moment of this one.
             found = self._between(wanted, started / MICROSECONDS, ended / MICROSECONDS, at=None)
             return found[0] if found else None
@@ -197,7 +199,7 @@ class StoreReader:
             f"SELECT {_PLACE}, {part.service}, {_BYTES}, {part.figures} FROM {part.source} WHERE {question.where} "
             f"GROUP BY {_PLACE}, {part.service} LIMIT {MOST_PEERS + 1}"
         )
-        rows = self._store.rows(sql, question.parameters)
+        rows = self._ask(sql, question.parameters)
         if len(rows) > MOST_PEERS:
             raise QueryError(f"there are over {MOST_PEERS:,} peers; ask about one deployment or a shorter time")
         return rows
@@ -212,14 +214,12 @@ class StoreReader:
 
     def _kept(self, since: float) -> tuple[float, Sums | None]:
         """From when on all rows of connections are kept, and where to read what ended before; None: nothing did."""
-        ((rows_from,),) = self._store.rows(f"SELECT toUnixTimestamp(min(ended)) FROM {ENDS}", {})
+        ((rows_from,),) = self._ask(f"SELECT toUnixTimestamp(min(ended)) FROM {ENDS}", {})
         whole = (rows_from // DAY + 1) * DAY  # rows are removed by day, and none of this day
         whole -= DAY if whole > self._clock() else 0
         if since >= whole:
             return whole, None
-        starts = {
-            sums: self._store.rows(f"SELECT toUnixTimestamp(min(start)) FROM {sums.table}_1", {})[0][0] for sums in SUMS
-        }
+        starts = {sums: self._ask(f"SELECT toUnixTimestamp(min(start)) FROM {sums.table}_1", {})[0][0] for sums in SUMS}
         earlier = [sums for sums, start in starts.items() if 0 < start < rows_from // DAY * DAY]
         if not rows_from or not earlier:
             return whole, None
@@ -242,7 +242,7 @@ class StoreReader:
             "SELECT host, toUnixTimestamp(complete_until), count() OVER () "
             f"FROM hosts WHERE {question.where} ORDER BY complete_until, host LIMIT {MOST_HOSTS}"
         )
-        rows = self._store.rows(sql, question.parameters)
+        rows = self._ask(sql, question.parameters)
         lines = [
             f"{host} is behind: its connections that ended after {_written(at)} are missing" for host, at, _ in rows
         ]
@@ -250,8 +250,17 @@ class StoreReader:
             lines.append(f"{rows[0][2] - len(rows)} more hosts are behind")
         return lines
 
+    def _ask(self, sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
+        """The rows of a query; HistoryError if the tables are newer than this flowmap."""
+        if not self._checked:
+            ((version,),) = self._store.rows("SELECT max(version) FROM schema_versions", {})
+            if version > VERSION:
+                check_version(version)
+            self._checked = True
+        return self._store.rows(sql, parameters)
+
     def _rows(self, sql: str, question: Question) -> list[Row]:
-        return [Row(*row) for row in self._store.rows(sql, question.parameters)]
+        return [Row(*row) for row in self._ask(sql, question.parameters)]
 
     def _stored(self, rows: Sequence[Row], *, at: float | None) -> list[StoredFlow]:
         owners = self._owners(key for row in rows for key in row.deployments)
@@ -263,7 +272,7 @@ class StoreReader:
         question = Question()
         named = question.bind("String", deployment)
         sql = f"SELECT key FROM deployments WHERE deployment_id = {named} OR name = {named} ORDER BY key LIMIT 1000"
-        return [str(key) for (key,) in self._store.rows(sql, question.parameters)]
+        return [str(key) for (key,) in self._ask(sql, question.parameters)]
 
     def _owners(self, keys: Iterable[str]) -> Mapping[str, Owner]:
         """Deployments by their keys. One without a name is called by its key."""
@@ -273,7 +282,7 @@ class StoreReader:
             question = Question()
             some = question.bind("Array(String)", wanted[first : first + NAMES_AT_ONCE])
             sql = f"SELECT key, workspace, namespace, deployment_id, name FROM deployments WHERE has({some}, key)"
-            owners |= {str(key): Owner(*names) for key, *names in self._store.rows(sql, question.parameters)}
+            owners |= {str(key): Owner(*names) for key, *names in self._ask(sql, question.parameters)}
         return owners
 
 

@@ -33,7 +33,7 @@ Value = str | int | float | bool | Sequence[str]
 _REASONS = {
     **dict.fromkeys((192, 193, 194, 516), "auth"),
     **dict.fromkeys((164, 497), "denied"),
-    **dict.fromkeys((16, 36, 44, 47, 60, 81), "tables"),
+    **dict.fromkeys((16, 36, 44, 46, 47, 60, 81), "tables"),
     **dict.fromkeys((243, 1001), "disk_full"),
     **dict.fromkeys((242,), "read_only"),
     **dict.fromkeys((202, 241, 252, 473), "busy"),

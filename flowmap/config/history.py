@@ -32,6 +32,11 @@ class ClickHouseConfig(Section):
     )
     tls: ClientTls = Field(default=ClientTls(), description="TLS, with https://.")
     insecure: bool = Field(default=False, description="Allow http:// to another host: addresses cross the network.")
+    read: bool = Field(
+        default=False,
+        description="Answer questions about the past from here, with the connections of all hosts: the page, peers, "
+        "lineage and flows of a time, who and query at a time. false: from history.path, with those of this host.",
+    )
     host: str | None = Field(
         default=None,
         min_length=1,

@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 
 from flowmap.clickhouse.bodies import LOOPBACK_AND_LINK, Origin
+from flowmap.clickhouse.reader import StoreReader
 from flowmap.clickhouse.sender import Sender
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.config import Config
@@ -14,6 +15,8 @@ from flowmap.export.peers import Peers
 from flowmap.export.snapshot import StoreReport
 from flowmap.history.spool import Spool
 from flowmap.model.status import StoreStatus
+from flowmap.query.fleet import FleetQueries
+from flowmap.query.history import HistoryQueries
 from flowmap.sources.kinds import KINDS
 
 
@@ -77,6 +80,17 @@ def server_of(config: Config) -> Server:
             settings.tls.key_file,
         )
     )
+
+
+def reader_of(config: Config) -> StoreReader:
+    """What reads the server of ``history.clickhouse``. Its url is set."""
+    return StoreReader(server_of(config), translated_ends=config.attribute.nat == "translated")
+
+
+def fleet_queries(config: Config, local: HistoryQueries) -> FleetQueries:
+    """Answers about the past of all hosts; ``local``: about connections that the store does not have."""
+    limit = config.attribute.owners_limit
+    return FleetQueries(reader_of(config), owners_limit=limit, describe=local.describe, local=local)
 
 
 def host_of(config: Config) -> str:

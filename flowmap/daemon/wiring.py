@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from flowmap.daemon.clickhouse import Store
     from flowmap.daemon.fleet import Fleet
     from flowmap.history.writer import HistoryFigures, HistoryWriter
-    from flowmap.query.history import HistoryQueries
+    from flowmap.query.past import PastQueries
 
 
 FLEET_QUESTIONS = 2000
@@ -328,7 +328,7 @@ def _history_writer(config: Config, source: Source) -> HistoryWriter | None:
 
 def _history_queries(
     config: Config, calls: EngineCalls, history_writer: HistoryWriter | None, names: Peers
-) -> HistoryQueries | None:
+) -> PastQueries | None:
     if history_writer is None or config.history.path is None:
         return None
     from flowmap.history.reader import HistoryReader
@@ -336,7 +336,12 @@ def _history_queries(
 
     translated = config.attribute.nat == "translated"
     history_reader = HistoryReader(config.history.path, peer_name=names.name, translated_ends=translated)
-    return HistoryQueries(calls, history_writer, history_reader)
+    local = HistoryQueries(calls, history_writer, history_reader)
+    if config.history.clickhouse.url is None or not config.history.clickhouse.read:
+        return local
+    from flowmap.daemon.clickhouse import fleet_queries
+
+    return fleet_queries(config, local)
 
 
 def _history_report(figures: HistoryFigures) -> HistoryReport:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
 
+from flowmap.cli import command
+from flowmap.clickhouse.reader import StoreReader
 from tests.clickhouse.engine import Engine
 from tests.clickhouse.stand_in import StandIn, standing_in
-from tests.clickhouse.store import Store
+from tests.clickhouse.store import Ask, Store
+from tests.clickhouse.test_schema import NOON
 
 
 @pytest.fixture
@@ -47,3 +52,17 @@ def stand_in(tables: Engine) -> Iterator[StandIn]:
     """A server with every table and view."""
     with standing_in(tables) as made:
         yield made
+
+
+@pytest.fixture
+def ask(stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Runs a subcommand of ``flowmap fleet`` one minute after noon, with a configuration that names the server."""
+    monkeypatch.setattr("flowmap.cli.fleet.store.StoreReader", partial(StoreReader, clock=lambda: NOON + 60))
+    config = tmp_path / "flowmap.yaml"
+    config.write_text(f"history: {{path: {tmp_path}/history.db, clickhouse: {{url: '{stand_in.url}'}}}}")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = command.main(["fleet", *words, "-c", str(config)])
+        return status, *capsys.readouterr()
+
+    return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from flowmap.clickhouse.filters import Value
@@ -14,8 +14,11 @@ from tests.clickhouse.test_schema import NOON, End
 
 EVER = FlowFilter()
 ORDERS, BILLING = "w/n/d", "w/n/e"
-TABLES = ("ends_1", "deployment_names_1", "hosts_1", "minutes_1", "hours_1", "days_1", "versions_1")
 A, B = End("a", owners=(ORDERS,)), End("b", sent=90)
+
+
+Ask = Callable[..., tuple[int, str, str]]
+"""Runs a subcommand of ``flowmap fleet``: its status, and what it printed on stdout and stderr."""
 
 
 class EngineStore:

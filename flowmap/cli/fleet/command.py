@@ -11,6 +11,9 @@ from flowmap.cli.shared import options
 WAYS = {
     "init": "create or upgrade the tables of ClickHouse that the hosts send their flows to",
     "check": "test the servers that the fleet shares, their clocks and the rights there",
+    "query": "show which deployment owned a connection that any host saw",
+    "peers": "list the peers of a deployment over all hosts in a period, and which are new or gone",
+    "flows": "list connections of all hosts, each once, and their deployments",
 }
 """What each subcommand does. Each is a module beside this one, as the commands are."""
 
