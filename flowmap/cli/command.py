@@ -65,7 +65,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "reload": Entry("daemon.reload", "make a running daemon reload its configuration"),
         "health": Entry("daemon.health", "report whether the configured daemon works, for container health checks"),
         "opener": Entry("opener.command", "open sockets in other network namespaces for the daemon"),
-        "fleet": Entry("fleet.command", "test what the hosts of a fleet share"),
+        "fleet": Entry("fleet.command", "test what hosts share, make the tables of all hosts, and query them"),
     },
     "without daemon or account": {
         "demo": Entry(
