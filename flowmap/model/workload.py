@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from flowmap.model.namespace import HOST
+
 UNKNOWN = "unknown"
 Side = Literal["client", "server"]
 
@@ -27,7 +29,7 @@ class Workload(NamedTuple):
     """Why a part is not known; empty if every part is known or does not exist."""
     cgroup_id: int = 0
     """Inode of the cgroup's directory; 0 if the kernel did not report one. Never reused while the host runs."""
-    namespace: str = "host"
+    namespace: str = HOST
     """Network namespace of the socket."""
     container_name: str | None = None
     """Name of the container in its pod."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from flowmap.model.namespace import HOST
 from flowmap.sources.netlink_socket import NetlinkSocket, OpenSocket
 from flowmap.sources.sockets.kernel import EphemeralPorts, ephemeral_ports
 
@@ -16,6 +17,8 @@ class Network:
     open_socket: OpenSocket = NetlinkSocket
     client_ports: Callable[[], EphemeralPorts] = ephemeral_ports
     """The ports that the kernel assigns to clients there."""
+    name: str = HOST
+    """How workloads there say where they are."""
 
 
 OWN = Network()

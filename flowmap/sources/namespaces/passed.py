@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable
 
 from flowmap.errors import SourceError
+from flowmap.model.namespace import NetworkNamespace
 from flowmap.opener.protocol import CONNTRACK, SOCKETS, Opened
 from flowmap.sources.netlink_socket import Buffers, NetlinkSocket
 from flowmap.sources.network import Network
@@ -44,4 +45,4 @@ class PassedSockets:
 def network_of(opened: Opened, passed: PassedSockets) -> Network:
     """The namespace, with its settings as they were when the opener entered it."""
     ports = EphemeralPorts(cause=_PORTS_UNREAD) if opened.ports is None else EphemeralPorts(*opened.ports)
-    return Network(passed.open, lambda: ports)
+    return Network(passed.open, lambda: ports, str(NetworkNamespace(opened.inode, opened.name)))

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from flowmap.model.source import SourceStats
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker
 from flowmap.wire.netlink.inet_diag import COUNTED, SENT_COUNTED, TIMER_TIME_WAIT, Socket, SocketState
 
@@ -55,6 +56,16 @@ class Closings:
         """Aborted connections without last counters."""
         self.late = 0
         """Notifications of sockets that were forgotten before."""
+
+    def report(self, stats: SourceStats) -> None:
+        """Set the losses and doubts in the statistics of the source."""
+        for reason, number in (("aborted", self.unknown), ("late", self.late)):
+            if number:
+                stats.lost[reason] = number
+        if self.unsure:
+            stats.notes["final_byte"] = (
+                f"{self.unsure} closed connections may be off by one received byte: it may be the peer's FIN"
+            )
 
     def reset(self) -> None:
         """Forget sockets that wait for a second notification: it may have been lost."""

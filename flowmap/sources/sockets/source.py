@@ -284,7 +284,7 @@ class SocketsSource:
     def _note_workloads(self, rows: Rows, facts: Facts) -> None:
         """Set the workloads of sockets that have none, and of their peer sockets on this host."""
         new = facts["workload"] == 0
-        facts["workload"][new] = self._numbering.of_cgroups(rows["cgroup"][new])
+        facts["workload"][new] = self._numbering.of_cgroups(rows["cgroup"][new], self._network.name)
         if new.any():
             set_peers(facts)
 
@@ -297,7 +297,8 @@ class SocketsSource:
             known = np.isin(rows["inode"][open_], np.fromiter(found, rows["inode"].dtype, len(found)))
             for at in open_[known].tolist():
                 process = found[int(rows["inode"][at])]
-                facts["workload"][at] = self._numbering.of_process(int(rows["cgroup"][at]), process)
+                cgroup = int(rows["cgroup"][at])
+                facts["workload"][at] = self._numbering.of_process(cgroup, process, self._network.name)
             facts["process"][open_[known]] = True
             set_peers(facts)
             open_ = open_[~known]
@@ -348,7 +349,7 @@ class SocketsSource:
         if now >= self._wait_deadline():
             yield from self._with_names(self._expired(now))
         if self._bytes_count:
-            self._report_uncertain()
+            self._closings.report(self.stats)
 
     def _expired(self, now: float) -> FlowBatch:
         records: list[Known] = []
@@ -388,7 +389,7 @@ class SocketsSource:
             if record is not None:
                 records.append(record)
                 if record.facts["peer"][0] == 0 and record.facts["peer_cgroup"][0]:
-                    record.facts["peer"] = self._numbering.of_cgroups(record.facts["peer_cgroup"])
+                    record.facts["peer"] = self._numbering.of_cgroups(record.facts["peer_cgroup"], self._network.name)
                 if not self._bytes_count and record.facts["read"][0]:
                     record.facts["workload"], record.facts["peer"] = self._of_another(), 0
         return records
@@ -396,14 +397,4 @@ class SocketsSource:
     def _of_another(self) -> int:
         """The workload in place of that of a socket which has ended, and whose record only measures: the flow has it
         from the read that showed the socket. By now its tuple may be another flow's."""
-        return int(self._numbering.of_cgroups(np.zeros(1, np.uint64))[0])
-
-    def _report_uncertain(self) -> None:
-        closings = self._closings
-        for reason, number in (("aborted", closings.unknown), ("late", closings.late)):
-            if number:
-                self.stats.lost[reason] = number
-        if closings.unsure:
-            self.stats.notes["final_byte"] = (
-                f"{closings.unsure} closed connections may be off by one received byte: it may be the peer's FIN"
-            )
+        return int(self._numbering.of_cgroups(np.zeros(1, np.uint64), self._network.name)[0])

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.model.namespace import HOST
 from flowmap.model.workload import CONFLICT, Workload
 from flowmap.sources.workloads.names import ContainerNames
 from flowmap.sources.workloads.paths import names_of
@@ -32,10 +33,11 @@ IN_ROOT = "the socket is in the root of the cgroup v2 tree"
 class _Key(NamedTuple):
     cgroup: int
     process: Process = Process()
+    namespace: str = HOST
 
 
 class Numbering:
-    """The numbers of workloads of one network namespace."""
+    """The numbers of workloads; those in different network namespaces are different."""
 
     def __init__(self, paths: CgroupPaths | None = None, names: ContainerNames | None = None) -> None:
         self._paths = CgroupPaths(find_mount()) if paths is None else paths
@@ -49,19 +51,19 @@ class Numbering:
         self._left_out: set[int] = set()
         self._dropped = self._given_up = 0
 
-    def of_cgroups(self, ids: npt.NDArray[np.uint64]) -> Numbers:
-        """The number of the workload of each cgroup."""
+    def of_cgroups(self, ids: npt.NDArray[np.uint64], namespace: str = HOST) -> Numbers:
+        """The number of the workload of each cgroup, whose sockets are in a network namespace."""
         if not len(ids):
             return np.zeros(0, np.uint32)
         different, position = np.unique(ids, return_inverse=True)
-        numbers = np.array([self._number(_Key(one)) for one in different.tolist()], np.uint32)
+        numbers = np.array([self._number(_Key(one, namespace=namespace)) for one in different.tolist()], np.uint32)
         self._name()
         found: Numbers = numbers[position.reshape(-1)]
         return found
 
-    def of_process(self, cgroup: int, process: Process) -> int:
+    def of_process(self, cgroup: int, process: Process, namespace: str = HOST) -> int:
         """The number of the workload of a process, or of sockets whose process is not known, in a cgroup."""
-        return self._number(_Key(cgroup, process))
+        return self._number(_Key(cgroup, process, namespace))
 
     def select(self, selection: Selection) -> None:
         """Choose the cgroups that count."""
@@ -158,4 +160,5 @@ class Numbering:
 def _workload(key: _Key, path: str | None, unknown: str) -> Workload:
     process = key.process
     said = "; ".join(part for part in (unknown, process.unknown) if part)
-    return Workload(path, pid=process.pid, command=process.command, unknown=said, cgroup_id=key.cgroup)
+    known = Workload(path, pid=process.pid, command=process.command, unknown=said)
+    return known._replace(cgroup_id=key.cgroup, namespace=key.namespace)
