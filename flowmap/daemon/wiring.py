@@ -219,7 +219,7 @@ def _report_waiting(fleet: Fleet | None, accounting: FlowAccounting) -> ReportWa
     if fleet is None:
         return lambda now, questions, urgent: None
     deliver = fleet.set_traffic(asyncio.get_running_loop())
-    return WaitingReport(accounting.attribution, deliver, clock=time.monotonic)
+    return WaitingReport(accounting.attribution, deliver)
 
 
 def limits_of(config: Config) -> ConnectionLimits:

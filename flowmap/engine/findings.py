@@ -41,10 +41,10 @@ class Findings:
         """The counts, not older than a few seconds."""
         began = time.monotonic()
         if began >= self._next:
+            used = time.thread_time()
             stale = count_stale(accounting, self._limits, epoch=time.time() - began)
             self._report = FindingsReport(stale, count_unexpected(accounting, self.expectations))
-            ended = time.monotonic()
-            self._next = ended + max(EVERY, SHARE * (ended - began))
+            self._next = time.monotonic() + max(EVERY, SHARE * (time.thread_time() - used))
         return self._report
 
 

@@ -34,7 +34,7 @@ def test_pending_traffic_of_questions_under_way() -> None:
 def test_reports_are_spaced_and_end_with_an_empty_one() -> None:
     run, questions = asked()
     reports: list[Traffic] = []
-    report = WaitingReport(run.attribution, reports.append, clock=lambda: 0.0)
+    report = WaitingReport(run.attribution, reports.append, cpu=lambda: 0.0)
     report(0.0, [], [])
     report(1.0, questions, [])
     report(1.0 + EVERY / 2, questions, [])
@@ -47,7 +47,7 @@ def test_reports_are_spaced_and_end_with_an_empty_one() -> None:
 def test_questions_of_users_come_first_and_free_ones_are_left_out() -> None:
     run, questions = asked()
     reports: list[Traffic] = []
-    report = WaitingReport(run.attribution, reports.append, clock=lambda: 0.0)
+    report = WaitingReport(run.attribution, reports.append, cpu=lambda: 0.0)
     user = question_for("ns", Shape.CLIENT, EndpointKey(Address.parse("192.0.2.7"), 0, 6, False))
     free = question_for(FLINK_PLACE, Shape.CLIENT, EndpointKey(Address.parse("192.0.2.8"), 0, 6, False))
     report(0.0, [*questions, user, free], [user])
