@@ -60,6 +60,7 @@ ROWS = [
     ("older than the daemon and long", [flow(0, 1, 9, older=True)], STEADY, (), True),
     ("nobody's", [flow(0, 1, owner=None)], moves((0, "")), (), False),
     ("two could have made it", [flow(0, 1, possible=("a", "b"))], STEADY, (), False),
+    ("the kernel saw two flows", [replace(flow(0, 1), parts=2)], STEADY, (), False),
     ("it never came to be", [flow(0, 1, failure="EADDRINUSE")], STEADY, (), False),
     (
         "a deployment the service's last answer did not know",

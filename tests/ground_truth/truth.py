@@ -105,7 +105,8 @@ QUICK = Timing(ttl=1.0, resync=1.0, lingers=1, recovery=6.0, patience=3.0)
 class Knowable:
     """Which flows the rules of time let anybody name, if questions are asked as attribute/README.md says.
 
-    A flow counts as attributable if it has one owner, no other deployment at its address talks to its service, and
+    A flow counts as attributable if it has one owner, no other deployment at its address talks to its service, the
+    kernel saw it as one flow, and
 
     - its client sent something after an answer that was asked within its life must have come, or
     - its owner (and each that talked to its service end) was confirmed before it began, under the same circumstances,
@@ -140,7 +141,7 @@ class Knowable:
 
     def attributable(self, one: Connection) -> bool:
         """Whether the flow must get the name of its owner."""
-        if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure:
+        if one.owner is None or len(one.possible) != 1 or one.ended is None or one.failure or one.parts > 1:
             return False
         if one.plan.number in self._bursts or (one.owner, one.plan.service) in self._undeclared:
             return False  # several share one flow of the kernel; no answer names the owner
