@@ -157,7 +157,7 @@ SUMS = (
     "MODE", "RUNS", "FLOWS", "RIGHT", "WRONG", "SHARED", "ATTRIBUTABLE", "NAMED", "SHARE %", "SNAPSHOTS", "INEXACT",
     "BYTES", "MISSING", "CALLS/1000", "CALLS/ALLOWED", "MEDIAN s", "99 % s", "LOAD", "FAILED",
 )  # fmt: skip
-"""Columns of :func:`sums`."""
+"""Columns of :func:`sums`. Times to a name and the load: of the median run, and of the worst."""
 
 
 def sums(results: Iterable[Result]) -> list[tuple[object, ...]]:
@@ -176,11 +176,11 @@ def _sum(name: str, results: Sequence[Result]) -> tuple[object, ...]:
         return f"{ordered[len(ordered) // 2]:g}, {ordered[-1]:g}"
 
     calls, whole = total("calls") + total("narrowing_calls") + total("faulty_calls"), functools.partial(max, 1)
+    share = round(100.0 * total("attributed") / total("attributable"), 2) if total("attributable") else "-"
     most = max((one.calls + one.narrowing_calls + one.faulty_calls) / whole(one.allowed) for one in results)
     return (
         name, len(results), total("flows"), total("right"), total("wrong"), total("shared"), total("attributable"),
-        total("attributed"), round(100.0 * total("attributed") / whole(total("attributable")), 2), total("snapshots"),
-        total("inexact"), amount(total("bytes")), total("missing"), round(1000 * calls / whole(total("flows"))),
+        total("attributed"), share, total("snapshots"), total("inexact"), amount(total("bytes")), total("missing"), round(1000 * calls / whole(total("flows"))),
         f"at most {most:.2f}", *(between(one.named_within[place] for one in results) for place in (0, 1)),
         between(one.load for one in results), sum(bool(one.failures) for one in results),
     )  # fmt: skip
