@@ -7,7 +7,8 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     inside        it was asked after the flow's start, it arrived while the flow was open, and a witness agrees
     around        the last answer before the flow's start, the first one after its end and all between them agree
     grace         no answer is known from before the flow's start, and the first one was asked at most ``grace`` seconds
-                  before or after the start
+                  after the start. One that was asked before the start, and arrived later, stands for the last answer
+                  before the start under the other rules, if it is as near
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
     assumed       it is the newest answer; only with ``replay --assume-current``
     tenure        the flow began in the tenure of an owner; only for a control plane that gives them (see ``tenures``)
@@ -179,6 +180,7 @@ class Timeline:
                 np.searchsorted(asked, lifetimes.ended_by, "left"),  # first one asked after the end
                 np.searchsorted(asked, lifetimes.born_by + registration_lag, "right"),  # first late one
                 near_start,
+                near_start & (first_asked < lifetimes.born_by) & (grace > 0),
                 lifetimes.connectionless,
             )
         )
@@ -214,25 +216,31 @@ class _Case(NamedTuple):
     first_after: int
     first_late: int
     near_start: int
+    """Whether the first answer of all was asked within ``grace`` of the start."""
+    asked_before: int
+    """The same, and before the start: the address could change hands between the two."""
     connectionless: int
 
 
 def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
-    before = answers[case.last_before] if case.last_before >= 0 else None
+    unknown = case.last_before < 0
+    if case.connectionless:
+        return _confirmed(answers, case, 0 if unknown and case.near_start else case.last_before)
+    start = 0 if unknown and case.asked_before else case.last_before
+    before = answers[start] if start >= 0 else None
     after = answers[case.first_after] if case.first_after < len(answers) else None
     in_grace = before is None and bool(case.near_start)
-    if case.connectionless:
-        return _confirmed(answers, case, 0 if in_grace else case.last_before)
+    at_start = before.owners if before is not None else answers[0].owners if in_grace else NO_OWNERS
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        late = _late(answers, case, _at_start(answers, case, in_grace))
+        late = _late(answers, case, at_start)
         named = _named(answers[case.first_inside : case.last_proven + 1]) - late
         first = next((left for answer in inside if (left := answer.owners - late)), NO_OWNERS)
         if not named and before is not None and before.owners & first:
             named = before.owners | first
         if not named and in_grace and answers[0].owners & _named(inside):
             named = answers[0].owners
-        if not named and not first and case.last_proven < case.first_inside and _at_start(answers, case, in_grace):
+        if not named and not first and case.last_proven < case.first_inside and at_start:
             return Judgement(NO_OWNERS, "unconfirmed", inside[-1])
         if named or not first:
             return Judgement(named, "inside" if named or not late else "late", inside[-1])
@@ -242,15 +250,10 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
         return None
     if before is None:
         return Judgement(NO_OWNERS, "unconfirmed", after)
-    around = answers[case.last_before : case.first_after + 1]
+    around = answers[start : case.first_after + 1]
     if before.owners.intersection(*(answer.owners for answer in around)):
         return Judgement(_named(around), "around", after)
     return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
-
-
-def _at_start(answers: Sequence[Answer], case: _Case, in_grace: bool) -> Owners:
-    """The owners in the last answer before the flow's start, or in the first one in ``grace``."""
-    return answers[case.last_before].owners if case.last_before >= 0 else answers[0].owners if in_grace else NO_OWNERS
 
 
 def _confirmed(answers: Sequence[Answer], case: _Case, first: int) -> Judgement | None:

@@ -134,11 +134,7 @@ ROWS = {
     ),
     "late, and nobody in between": ([answer(12, X), answer(60, Y)], Life(proven_until=70.0), ({X, Y}, "inside")),
     "grace, then the address moved on": ([answer(11, X), answer(60, Y)], Life(), ({X}, "inside")),
-    "grace before the latest start, then the address moved on": (
-        [answer(9.5, X), answer(60, Y)],
-        Life(),
-        ({X}, "grace"),
-    ),
+    "grace, maybe before the start, then the address moved on": ([answer(9.5, X), answer(60, Y)], Life(), None),
     "grace named nobody, then somebody": ([answer(11), answer(20, Y)], Life(), (set(), "grace")),
     "grace named nobody, late somebody": ([answer(11), answer(60, Y)], Life(), (set(), "late")),
     "UDP: before and after agree": ([answer(0, X), answer(20, X)], UDP, ({X}, "around")),
@@ -191,7 +187,20 @@ ROWS = {
     "after only": ([answer(20, X)], SHORT, (set(), "unconfirmed")),
     "asked before the latest end": ([answer(0, X), answer(10.9, X)], SHORT, None),
     "grace after the start": ([answer(11, X)], SHORT, ({X}, "grace")),
-    "grace just before": ([answer(8.6, X, took=1.0)], SHORT, ({X}, "grace")),
+    "grace just before is not enough": ([answer(8.6, X, took=1.0)], SHORT, None),
+    "grace just before, and after agree": ([answer(8.6, X, took=1.0), answer(20, X)], SHORT, ({X}, "around")),
+    "grace just before, and after disagree": (
+        [answer(8.6, X, took=1.0), answer(20, Y)],
+        SHORT,
+        (set(), "unconfirmed"),
+    ),
+    "grace just before, and inside agree": ([answer(8.6, X, took=1.0), answer(20, X)], Life(), ({X}, "inside")),
+    "grace just before, and inside names more": (
+        [answer(8.6, X, took=1.0), answer(20, X, Y)],
+        Life(),
+        ({X, Y}, "inside"),
+    ),
+    "grace just before, and inside disagree": ([answer(8.6, X, took=1.0), answer(20, Y)], Life(), None),
     "grace is over": ([answer(11.1, X)], SHORT, (set(), "unconfirmed")),
     "the first answer is too long before the latest start": (
         [answer(0.5, X, took=0.1)],
@@ -248,12 +257,14 @@ def literal(answers: list[Answer], life: Life, grace: float) -> Owners:
             allowed |= one.owners
     before = [one for one in answers if one.arrived <= life.born_after]
     after = [one for one in answers if one.asked >= life.ended_by]
+    if grace and answers and not before and answers[0].asked - life.born_after <= grace:
+        first = answers[0]
+        if first.asked >= life.born_by:
+            allowed |= first.owners
+        elif life.born_by - first.asked <= grace:
+            before = [first]
     if before and after:
         allowed |= before[-1].owners & after[0].owners
-    if answers and not before:
-        first = answers[0]
-        if first.asked - life.born_after <= grace and life.born_by - first.asked <= grace:
-            allowed |= first.owners
     return allowed
 
 
