@@ -180,7 +180,8 @@ def _sum(name: str, results: Sequence[Result]) -> tuple[object, ...]:
     most = max((one.calls + one.narrowing_calls + one.faulty_calls) / whole(one.allowed) for one in results)
     return (
         name, len(results), total("flows"), total("right"), total("wrong"), total("shared"), total("attributable"),
-        total("attributed"), share, total("snapshots"), total("inexact"), amount(total("bytes")), total("missing"), round(1000 * calls / whole(total("flows"))),
-        f"at most {most:.2f}", *(between(one.named_within[place] for one in results) for place in (0, 1)),
+        total("attributed"), share, total("snapshots"), total("inexact"),
+        amount(total("bytes")), total("missing"), round(1000 * calls / whole(total("flows"))), f"at most {most:.2f}",
+        *(between(one.named_within[place] for one in results) for place in (0, 1)),
         between(one.load for one in results), sum(bool(one.failures) for one in results),
     )  # fmt: skip
