@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 
 from flowmap.flows.records.batch import Flag, RecordKind
+from flowmap.model.deployment import Owner
 from flowmap.model.workload import Workload
 from flowmap.sources.base import WorkloadsNamed
-from tests.engine.test_accounting import AccountingRun, X
 from tests.support.accounting import accounting_for
+from tests.support.accounting_run import AccountingRun
 from tests.support.records import Record, replace
 
 OPENED = Record(RecordKind.OPENED, id=7, flags=int(Flag.PRESENT))
 SOCKET = Record(RecordKind.MEASURED, id=0)
 UNREAD, JOB = Workload(cgroup_id=9), Workload("/job.service", unit="job.service", cgroup_id=9)
 PROCESS = JOB._replace(pid=5, command="java")
+X = Owner("w", "ns", "x", "x")
 
 
 @pytest.fixture

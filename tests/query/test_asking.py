@@ -15,7 +15,7 @@ from flowmap.model.address import Address, Endpoint
 from flowmap.query import asking
 from flowmap.query.asking import EngineCalls
 from flowmap.query.live import LiveQueries
-from tests.engine.test_engine import Running
+from tests.support.running_engine import Running
 from tests.support.waiting import until
 
 

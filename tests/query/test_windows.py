@@ -8,8 +8,8 @@ from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner
 from flowmap.model.views import PeerSeen, Traffic
 from flowmap.query.windows import joined, peers_of, rows_at
-from tests.engine.test_accounting import AccountingRun
 from tests.support.accounting import accounting_for
+from tests.support.accounting_run import AccountingRun
 from tests.support.records import Record, replace
 
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")

@@ -19,9 +19,9 @@ from flowmap.replay import capture_file, capture_steps
 from flowmap.replay.capture import CaptureReplay
 from flowmap.replay.capture_file import CaptureFile
 from flowmap.replay.capture_owners import catalog_changes, from_catalog, with_catalog
-from tests.cli.replay.test_capture_tcp import EPOCH, tcp, udp
 from tests.support.capture_files import Row, pcap
 from tests.support.packets import ACK, FIN, RST, SYN
+from tests.support.timed_rows import EPOCH, tcp, udp
 
 Gap = Callable[[random.Random], float]
 

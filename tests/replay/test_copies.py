@@ -11,7 +11,7 @@ from flowmap.replay.copies import APART, CopyWatch, interfaces_of
 from flowmap.wire.capture_files.reader import CapturedFrames
 from flowmap.wire.packets.frames import DecodedFrames, decode_frames
 from flowmap.wire.packets.numbers import LinkType
-from tests.wire.packets.test_frames import TCP, ether, ipv4
+from tests.support.plain_frames import TCP, ether, ipv4
 
 
 def captured(frames: list[bytes], times: list[float], link_type: int, interfaces: list[int]) -> CapturedFrames:

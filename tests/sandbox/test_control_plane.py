@@ -14,7 +14,7 @@ import pytest
 from flowmap.catalog_file.catalog import example_catalog
 from flowmap.errors import ConfigError
 from flowmap.sandbox.control_plane import open_listener, serve, url_of
-from tests.sandbox.test_plane import catalog, found
+from tests.support.named_addresses import catalog, found
 from tests.support.sandbox import running_sandbox
 
 

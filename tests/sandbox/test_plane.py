@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from tests.support.control_clients import NAMESPACE, ask
+from tests.support.named_addresses import catalog, found
 from tests.support.sandbox import running_sandbox
-
-
-def catalog(*names: str) -> dict[str, Any]:
-    return {"deployments": [{"id": name, "name": name, "addresses": ["10.0.0.1"]} for name in names]}
-
-
-def found(url: str) -> list[str | None]:
-    answer = ask(url, lambda client: client.get_deployments_by_ip(namespace=NAMESPACE, src_ip="10.0.0.1"))
-    return [deployment.name for deployment in answer.deployments]
 
 
 def test_the_catalog_changes_from_python_and_over_http() -> None:

@@ -16,8 +16,8 @@ from flowmap.history.stored import StoredFlow
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address
 from flowmap.model.views import Connection, FlowFilter
-from tests.engine.test_accounting import AccountingRun
 from tests.support.accounting import accounting_for
+from tests.support.accounting_run import AccountingRun
 from tests.support.closed_flows import NOW, Flow, X, closed
 from tests.support.records import Record, replace
 from tests.support.scripted_source import until

@@ -11,7 +11,7 @@ import pytest
 
 from flowmap.cli.control import answer_age
 from flowmap.cli.control.answer_age import Sample, learn, suggestion, watch
-from tests.cli.control.test_calibrate import KAFKA, SOURCE, TASK_MANAGER, catalog, entry
+from tests.support.known_catalog import KAFKA, SOURCE, TASK_MANAGER, catalog, entry
 from tests.support.shell import Shell
 from tests.support.waiting import until
 

@@ -7,20 +7,8 @@ from typing import Any
 import pytest
 
 from flowmap.cli.control.calibrate import ReadingFinding, ShapeReply, judge
+from tests.support.known_catalog import KAFKA, MYSQL, SOURCE, TASK_MANAGER, catalog, entry
 from tests.support.shell import Shell
-
-TASK_MANAGER, KAFKA, MYSQL = "10.0.0.1", "10.1.0.1:9092", "10.1.0.2:3306"
-SOURCE = f"{TASK_MANAGER}:40001"
-
-
-def entry(name: str, address: str, *, status: str = "RUNNING", **ends: list[str]) -> dict[str, Any]:
-    jobs = [{"id": f"job-{name}", "status": status}]
-    return {"id": name, "name": f"name-{name}", "namespace": "orders", "addresses": [address], "jobs": jobs, **ends}
-
-
-def catalog(semantics: str, *entries: dict[str, Any]) -> dict[str, Any]:
-    return {"workspace": "w", "namespaces": ["orders", "risk"], "semantics": semantics, "deployments": list(entries)}
-
 
 READER = entry("reads", TASK_MANAGER, reads=[KAFKA], writes=[MYSQL])
 NEIGHBOUR = entry("writes", "10.0.0.2", reads=[MYSQL], writes=[KAFKA])

@@ -5,46 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowmap.cli import command
 from flowmap.cli.check import command as check
 from flowmap.cli.check import host as check_host
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy, running
 from tests.support.http_server import body, sends, server, server_tls
+from tests.support.proxied import Site
 
 ANSWER = {"success": True, "requestId": "r", "data": [{"deploymentId": "d-1", "name": "orders"}], "totalSize": 1}
-
-
-@dataclass
-class Site:
-    """A control plane that only the proxy can reach, and how to ask it."""
-
-    proxy: ConnectProxy
-    directory: Path
-    capsys: pytest.CaptureFixture[str]
-
-    def run(self, *words: str, **plane: Any) -> tuple[int, str]:
-        """Exit status, and everything that was said."""
-        settings = {
-            "endpoint": "https://plane.example",
-            "workspace": "w",
-            "timeout": "2s",
-            "credentials": {"access_key_id": "i", "access_key_secret": "s"},
-            "proxy_url": self.proxy.url.replace("://", "://ann:canary@"),
-            "tls": {"ca_file": str(self.directory / "ca.pem")},
-        }
-        file = self.directory / "flowmap.yaml"
-        file.write_text(json.dumps({"control_plane": settings | plane}))
-        status = command.main([*words, "-c", str(file)])
-        said = "".join(self.capsys.readouterr())
-        assert "canary" not in said
-        return status, said
 
 
 @contextmanager

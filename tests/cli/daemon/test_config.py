@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowmap.cli import command
-from tests.cli.control.test_proxy import Site
 from tests.support.connect_proxy import ConnectProxy
+from tests.support.proxied import Site
 
 
 def test_config_shows_the_proxy_without_its_password(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

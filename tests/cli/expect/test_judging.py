@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowmap.cli.expect.judging import finding_json, judged, without_deployment
 from flowmap.model.expectation import Expectation
 from flowmap.model.selection import LabelFilter
-from tests.cli.expect.test_command import deployment, edge
+from tests.support.observed_edges import deployment, edge
 
 EDGES = [edge("kafka", deployment("orders")), edge("mysql", deployment("orders"), deployment("report"), sent=90)]
 

@@ -11,7 +11,7 @@ import pytest
 from flowmap.cli import command
 from flowmap.cli.lineage.command import endpoints_of
 from flowmap.cli.shared import client
-from tests.cli.expect.test_command import Daemon, deployment, edge
+from tests.support.observed_edges import Daemon, deployment, edge
 
 ORDERS, REPORT = deployment("orders"), deployment("report")
 

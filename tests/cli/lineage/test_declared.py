@@ -10,7 +10,7 @@ import pytest
 
 from flowmap.cli.lineage.declared import Declared, Difference, differences, read_declared
 from flowmap.errors import QueryError
-from tests.cli.expect.test_command import deployment, edge
+from tests.support.observed_edges import deployment, edge
 
 KAFKA = {"namespace": "kafka://broker:9092", "name": "orders"}
 EVENT = {"job": {"namespace": "n", "name": "orders"}, "inputs": [KAFKA], "outputs": [{"namespace": "f", "name": "x"}]}

@@ -10,7 +10,7 @@ from openlineage.client.event_v2 import InputDataset, Job, JobEvent, OutputDatas
 from openlineage.client.serde import Serde
 
 from flowmap.cli.lineage.openlineage import events
-from tests.cli.expect.test_command import deployment, edge
+from tests.support.observed_edges import deployment, edge
 
 
 def answer(*edges: dict[str, Any]) -> dict[str, Any]:

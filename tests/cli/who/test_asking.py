@@ -12,12 +12,7 @@ from flowmap.cli.shared.client import DaemonClient
 from flowmap.cli.who.asking import ask, joined
 from flowmap.cli.who.mentions import Mention, Place
 from flowmap.errors import QueryError
-
-
-def answer(state: str, *names: str, observed: bool = True) -> dict[str, Any]:
-    deployments = [{"workspace": "w", "namespace": "ns", "deploymentId": f"id-{name}", "name": name} for name in names]
-    return {"state": state, "observed": observed, "deployments": deployments, "cause": None, "flow": None}
-
+from tests.support.attributions import answer
 
 SEEN, OTHER, BOTH = answer("attributed", "a"), answer("attributed", "b"), answer("shared", "a", "b")
 BY_ADDRESS, WAITING, NONE = answer("attributed", "b", observed=False), answer("pending"), answer("unknown")

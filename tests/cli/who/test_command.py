@@ -13,7 +13,7 @@ import pytest
 
 from flowmap.cli import command
 from flowmap.cli.shared import client
-from tests.cli.who.test_asking import answer
+from tests.support.attributions import answer
 
 
 class Daemon:

@@ -7,7 +7,7 @@ import pytest
 from flowmap.cli.who.mentions import Mention, Place
 from flowmap.cli.who.printing import Summary, annotated, line_json
 from flowmap.cli.who.reader import Line
-from tests.cli.who.test_asking import answer
+from tests.support.attributions import answer
 
 WITH_PORT, WITHOUT = Mention(Place("10.0.0.1", 7)), Mention(Place("10.0.0.1", None))
 

@@ -25,13 +25,11 @@ from flowmap.wire.netlink.inet_diag import (
     encode_lookup,
 )
 from flowmap.wire.netlink.inet_diag_columns import SOCKETS, decode_sockets
-from flowmap.wire.netlink.messages import Control, MessageFlag, decode_messages, encode_attribute, encode_message
+from flowmap.wire.netlink.messages import Control, MessageFlag, decode_messages, encode_attribute
+from tests.support.inet_diag_messages import CGROUP, framed, message
 
 DATA = Path(__file__).parents[2] / "data" / "inet_diag"
 STARTS = {"dump4.bin": [0, 1728], "dump6.bin": [0, 2056], "destroyed.bin": list(range(0, 2280, 380))}
-
-
-CGROUP = encode_attribute(DiagAttribute.CGROUP_ID, bytes(range(1, 9)))
 
 
 def general(data: bytes) -> list[Socket]:
@@ -43,35 +41,6 @@ def columns(data: bytes, starts: list[int]) -> list[Socket]:
     decoded = decode_sockets(data, starts)
     assert decoded.malformed == 0
     return [Socket(*row) for row in decoded.sockets.tolist()]
-
-
-def message(
-    family: int = AF_INET, *, info: bytes | None = bytes(280), extra: bytes = b"", state: int = 1, head: bytes = b""
-) -> bytes:
-    """The payload of one message with distinct values in its fields."""
-    fixed = head or struct.pack(
-        "=BBBB2s2s16s16sIQIIIII",
-        family,
-        state,
-        1,
-        9,
-        (443).to_bytes(2, "big"),
-        (50000).to_bytes(2, "big"),
-        bytes(range(1, 17)),
-        bytes(range(101, 117)),
-        7,
-        0x1122334455667788,
-        11,
-        12,
-        13,
-        14,
-        15,
-    )
-    return fixed + extra + (encode_attribute(DiagAttribute.INFO, info) if info is not None else b"")
-
-
-def framed(*payloads: bytes, flags: int = 0) -> bytes:
-    return b"".join(encode_message(SOCK_DIAG_BY_FAMILY, flags, payload) for payload in payloads)
 
 
 def test_recorded_dump() -> None:

@@ -7,7 +7,7 @@ import pytest
 from flowmap.wire.netlink.inet_diag import decode_socket
 from flowmap.wire.netlink.inet_diag_columns import decode_sockets
 from flowmap.wire.netlink.messages import Control, MessageFlag, encode_message
-from tests.wire.netlink.test_inet_diag import framed, message
+from tests.support.inet_diag_messages import framed, message
 
 SMALL, LARGE = framed(message(info=bytes(range(104)))), framed(message(info=bytes(range(240))))
 DONE = encode_message(Control.DONE, MessageFlag.MULTI, bytes(4))

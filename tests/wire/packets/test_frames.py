@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 
 import numpy as np
@@ -15,10 +14,9 @@ from flowmap.wire.packets.frames import DecodedFrames, Tunnels, decode_frames
 from flowmap.wire.packets.numbers import EtherType, LinkType
 from flowmap.wire.packets.packets import MALFORMED, Mark, Packet, Skipped, Why
 from tests.support.made_frames import ERSPAN, TAGS, Made, frames
+from tests.support.plain_frames import EXAMPLES, TCP, UDP, ether, ipv4, ipv6, row, row6
 from tests.support.scapy_oracle import Named, names
 
-EXAMPLES = int(os.environ.get("FUZZ_FRAMES", "100"))
-"""More for a long hunt."""
 JUNK = bytes(range(256))
 MODES: tuple[Tunnels, Tunnels] = ("outer", "inner")
 
@@ -136,35 +134,6 @@ def compare(parts: list[tuple[bytes, int]], link_type: int) -> None:
 def beyond_scapy(frame: bytes, link_type: int) -> bool:
     kinds = (*TAGS, EtherType.ERSPAN, EtherType.ERSPAN3)
     return link_type == LinkType.PPP or b"\6\6\3" in frame or any(kind.to_bytes(2) in frame for kind in kinds)
-
-
-V6 = bytes.fromhex("20010db800000000000000000000000120010db8000000000000000000000002")
-TCP = struct.pack("!HHIIBBHHH", 40000, 9092, 1, 1, 0x50, 0x18, 100, 0, 0)
-UDP = struct.pack("!HHHH", 40000, 53, 20, 0)
-
-
-def ether(kind: int, payload: bytes) -> bytes:
-    return bytes(12) + kind.to_bytes(2) + payload
-
-
-def ipv4(payload: bytes, protocol: int = 6, *, total: int | None = None, fragment: int = 0, first: int = 0x45) -> bytes:
-    total = 20 + len(payload) if total is None else total
-    return struct.pack("!BBHHHBBHII", first, 0, total, 7, fragment, 64, protocol, 0, 0x0A000001, 0x0A000002) + payload
-
-
-def ipv6(payload: bytes, following: int = 6, *, size: int | None = None) -> bytes:
-    return struct.pack("!IHBB", 6 << 28, len(payload) if size is None else size, following, 64) + V6 + payload
-
-
-def row(length: int, *, protocol: int = 6, ports: tuple[int, int] = (40000, 9092), **more: int) -> Packet:
-    flags = 0x18 if protocol == 6 and ports[0] else 0
-    found = Packet(0, 0xFFFF_0A00_0001, 0, 0xFFFF_0A00_0002, *ports, protocol, flags, 0, length, 0)
-    return found._replace(**more)
-
-
-def row6(length: int) -> Packet:
-    high = 0x2001_0DB8_0000_0000
-    return row(length, source_high=high, source_low=1, destination_high=high, destination_low=2)
 
 
 def broken(reason: str) -> Skipped:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowmap.wire.packets.frames import DecodedFrames, decode_frames
 from flowmap.wire.packets.scapy_fallback import ScapyFallback
-from tests.wire.packets.test_frames import EXAMPLES, TCP, ether, ipv4, row
+from tests.support.plain_frames import EXAMPLES, TCP, ether, ipv4, row
 
 RADIO = bytes.fromhex("000008000000000008010000") + bytes(20) + b"\xaa\xaa\x03\0\0\0\x08\0" + ipv4(TCP + b"x")
 """802.11 data behind a radiotap header."""
