@@ -55,5 +55,6 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
         other,
         client,
         SharedPace(settings.sockets.interval),
+        traffic=None if kind == "sockets" else own,
         searches=searches,
     )

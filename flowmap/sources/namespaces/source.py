@@ -25,6 +25,7 @@ from flowmap.flows.records.batch import Flag, FlowBatch
 from flowmap.model.namespace import NetworkNamespace
 from flowmap.model.source import SourceStats
 from flowmap.opener.protocol import Gone, Named, Opened, Report, Welcome
+from flowmap.sources.after_traffic import after_traffic
 from flowmap.sources.base import (
     CaughtUp,
     Lost,
@@ -92,8 +93,8 @@ class _State:
 
 
 class NamespacesSource:
-    """``own``: the source of the daemon's namespace. ``make``: makes the source of another one. ``searches``: for
-    processes, run from here."""
+    """``own``: the source of the daemon's namespace. ``make``: makes the source of another one. ``traffic``: counts the
+    flows that those only measure; None: they count. ``searches``: for processes, run from here."""
 
     as_of = float("inf")
 
@@ -104,13 +105,14 @@ class NamespacesSource:
         client: OpenerClient,
         pace: SharedPace,
         *,
+        traffic: Source | None = None,
         searches: SearchQueue | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.facts = own.facts
         self.stats: SourceStats = own.stats
         self._own, self._make, self._client, self._pace = own, make, client, pace
-        self._searches, self._clock = searches, clock
+        self._traffic, self._searches, self._clock = traffic, searches, clock
         self._buffers = make_buffers(BUFFER)
         self._state: _State | None = None
         self._last = 0
@@ -284,6 +286,11 @@ class NamespacesSource:
             heapq.heappush(state.due, (deadline, reader.number, reader))
 
     def _steps(self, state: _State, reader: _Reader, steps: Iterator[Step]) -> Iterator[Step]:
+        """The steps of one namespace, in step with the flows if they only measure."""
+        own = self._numbered(state, reader, steps)
+        return own if self._traffic is None else after_traffic(own, self._traffic)
+
+    def _numbered(self, state: _State, reader: _Reader, steps: Iterator[Step]) -> Iterator[Step]:
         """The steps of one namespace, with its number."""
         try:
             yield from stamped(reader.number, steps)
