@@ -94,6 +94,19 @@ def test_the_patch_for_local_adds_what_is_read_and_no_power(tmp_path: Path) -> N
     assert load(str(file), environ).collect.source == "auto"
 
 
+def test_both_patches_fit_together() -> None:
+    for first, second in (("local.yaml", "namespaces.yaml"), ("namespaces.yaml", "local.yaml")):
+        patched = merged(merged(OBJECTS["DaemonSet/flowmap"], patch_of(first)), patch_of(second))
+        pod = patched["spec"]["template"]["spec"]
+        volumes = [volume["name"] for volume in pod["volumes"]]
+        assert len(volumes) == len(set(volumes)) == 6
+        for container in pod["containers"]:
+            assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes)
+            paths = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert len(paths) == len(set(paths))
+        assert {"name": "FLOWMAP__COLLECT__SOURCE", "value": "auto"} in pod["containers"][0]["env"]
+
+
 def test_the_patch_for_namespaces_gives_the_opener_its_power_and_flowmap_none(tmp_path: Path) -> None:
     pod = merged(OBJECTS["DaemonSet/flowmap"], patch_of("namespaces.yaml"))["spec"]["template"]["spec"]
     flowmap, opener = pod["containers"]
