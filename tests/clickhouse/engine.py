@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from functools import cache
 from itertools import count
@@ -13,6 +14,7 @@ import pytest
 from flowmap.clickhouse.schema import Kept, statements
 
 _numbers = count(1)
+_LOCK = threading.Lock()  # one statement at a time
 FOREVER = Kept(ends=20_000, hours=20_000, days=20_000)
 """Days: flows of tests are of any time."""
 
@@ -37,7 +39,8 @@ class Engine:
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """Run one statement."""
-        self._session.query(sql, params=dict(parameters or {}))
+        with _LOCK:
+            self._session.query(sql, params=dict(parameters or {}))
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """The rows of a query, as in JSON."""
@@ -46,7 +49,8 @@ class Engine:
 
     def answer(self, sql: str, form: str, parameters: Mapping[str, Any] | None = None) -> bytes:
         """The answer to a query in a format of ClickHouse."""
-        return bytes(self._session.query(sql, form, params=dict(parameters or {})).bytes())
+        with _LOCK:
+            return bytes(self._session.query(sql, form, params=dict(parameters or {})).bytes())
 
     def make_tables(self) -> None:
         """Every table and view of the newest version."""

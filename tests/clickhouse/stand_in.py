@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import sys
 import tempfile
 import threading
 from collections import deque
@@ -35,7 +36,6 @@ class StandIn:
         """The statements of inserts that reached the engine."""
         self.released = threading.Event()
         """Set to answer requests with the fault ``slow``."""
-        self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -54,17 +54,16 @@ class StandIn:
     def answer(self, options: dict[str, str], body: bytes) -> bytes:
         """Do what a request asks for. An error of the engine is a RuntimeError."""
         parameters = {name.removeprefix("param_"): text for name, text in options.items() if name.startswith("param_")}
-        with self._lock:
-            if "query" not in options:
-                return self.engine.answer(body.decode(), options.get("default_format", "TabSeparated"), parameters)
-            self.inserts.append(options["query"])
-            with tempfile.NamedTemporaryFile() as file:
-                file.write(body)
-                file.flush()
-                into, _, form = options["query"].rpartition(" FORMAT ")
-                token = options.get("insert_deduplication_token", "")
-                settings = f" SETTINGS insert_deduplication_token = '{token}'" if token else ""
-                self.engine.execute(f"{into} FROM INFILE '{file.name}'{settings} FORMAT {form}")
+        if "query" not in options:
+            return self.engine.answer(body.decode(), options.get("default_format", "TabSeparated"), parameters)
+        self.inserts.append(options["query"])
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(body)
+            file.flush()
+            into, _, form = options["query"].rpartition(" FORMAT ")
+            token = options.get("insert_deduplication_token", "")
+            settings = f" SETTINGS insert_deduplication_token = '{token}'" if token else ""
+            self.engine.execute(f"{into} FROM INFILE '{file.name}'{settings} FORMAT {form}")
         return b""
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -131,3 +130,17 @@ def standing_in(engine: Engine) -> Iterator[StandIn]:
         yield made
     finally:
         made.close()
+
+
+def main() -> None:
+    """Serve a database with all tables until stdin ends. Prints its URL and its name."""
+    engine = Engine()
+    engine.make_tables()
+    with standing_in(engine) as made:
+        sys.stdout.write(f"{made.url} {engine.database}\n")
+        sys.stdout.flush()
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
