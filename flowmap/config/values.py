@@ -206,7 +206,7 @@ def split_valkey(url: str) -> ValkeyUrl:
         host, port, path, parts = None, None, "", urlsplit("")
     shown = url.rpartition("@")[2]
     if parts.password is not None:
-        raise ValueError(f"{shown!r}: no password in the URL, as it is shown to everybody; use password_file")
+        raise ValueError(f"{shown!r}: no password in the URL, which answers and logs show; use password_file")
     bare = not parts.query and not parts.fragment and (not path or path.isdecimal())
     if parts.scheme not in ("redis", "rediss") or not host or port == 0 or not bare or not url.isprintable():
         raise ValueError(f"{shown!r} is not redis[s]://[user@]host[:port][/database]")

@@ -77,7 +77,7 @@ class SourceStats:
         self.resyncs = {**self.resyncs, reason: self.resyncs.get(reason, 0) + 1}
 
     def snapshot(self) -> Self:
-        """A copy that does not change any more."""
+        """An immutable copy."""
         taken = replace(self)
         for one in fields(self):
             if isinstance(value := getattr(self, one.name), dict):

@@ -43,11 +43,11 @@ def label(deployment: dict[str, Any]) -> str:
 
 def annotated(line: Line, answers: Answers) -> str:
     """The line with the owners of what it mentions. A line that mentions nothing is as it was."""
-    told = [words(mention, answers[mention]) for mention in line.mentions]
-    if len(told) > 1:
-        told = [f"{mention.client} {one}" for mention, one in zip(line.mentions, told, strict=True)]
-    told += [f"? {line.remark}"] if line.remark else []
-    return f"{line.text}{MARK}{clean('; '.join(told))}" if told else line.text
+    shown = [words(mention, answers[mention]) for mention in line.mentions]
+    if len(shown) > 1:
+        shown = [f"{mention.client} {one}" for mention, one in zip(line.mentions, shown, strict=True)]
+    shown += [f"? {line.remark}"] if line.remark else []
+    return f"{line.text}{MARK}{clean('; '.join(shown))}" if shown else line.text
 
 
 def line_json(number: int, line: Line, answers: Answers) -> dict[str, Any]:

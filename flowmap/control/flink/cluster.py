@@ -3,7 +3,7 @@
 Each poll gets ``/jobs/overview`` and ``/taskmanagers``. ``/taskmanagers/:id`` of every TaskManager follows while
 anything moved within the last three polls, and every 30 s. ``/jobs/:id`` is never read: Flink keeps it for seconds.
 
-A TaskManager is believed alive up to its last heartbeat (10 s apart by default). Where that is too old for a question,
+A TaskManager counts as alive up to its last heartbeat (10 s apart by default). Where that is too old for a question,
 :meth:`Cluster.prove_alive` asks the JobManager for the list of its log files, which the TaskManager itself answers.
 """
 
@@ -216,7 +216,7 @@ class Cluster:
         return () if answer is None else read_jars(answer)
 
     async def published(self, job_id: str) -> Mapping[str, str]:
-        """What the author of a job chose to publish; empty for a job that is not known any more."""
+        """What the author of a job chose to publish; empty if the job is not known."""
         return read_published(await self._get("jobs", job_id, "config"))
 
     def jobs_at(self, name: str) -> frozenset[str]:
@@ -303,13 +303,13 @@ class Cluster:
         self._configured_at = asked
 
     def _task_manager(self, listed: ListedTaskManager, addresses: tuple[Address, ...]) -> TaskManager:
-        heard = -math.inf if listed.heartbeat is None else listed.heartbeat + self._offset.low
+        heartbeat = -math.inf if listed.heartbeat is None else listed.heartbeat + self._offset.low
         jobs = self._slots.get(listed.id, frozenset())
         return TaskManager(
             listed,
             addresses,
             frozenset(self.owner(job) for job in jobs),
-            max(heard, self._proofs.get(listed.id, -math.inf)),
+            max(heartbeat, self._proofs.get(listed.id, -math.inf)),
         )
 
     def process(self, name: str) -> str:

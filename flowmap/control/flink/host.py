@@ -1,6 +1,6 @@
 """The TaskManagers on this host, and the cgroups in which they make their sockets.
 
-A TaskManager listens on the RPC and the data port that the JobManager lists, so its listening sockets tell its cgroup.
+A TaskManager listens on the RPC and the data port that the JobManager lists, so its listening sockets show its cgroup.
 The kernel names the cgroup of every socket, without privileges. A connection from a TaskManager's address whose socket
 is in another cgroup is another program's, and one in a cgroup that holds nothing but the TaskManager is its own.
 
@@ -33,8 +33,7 @@ log = logging.getLogger(__name__)
 CHILDREN = 4096
 """Processes of one TaskManager that are remembered, those not seen for longest dropped first."""
 KEPT = 120.0
-"""Seconds for which an ended process is remembered, so that its last connections are told. Its pid may be another
-program's later."""
+"""Seconds for which an ended process is remembered, to attribute its last connections. Its pid may be reused later."""
 PROCESSES = 4096
 """TaskManagers that are remembered, those not seen for longest dropped first."""
 

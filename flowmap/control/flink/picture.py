@@ -5,7 +5,7 @@ TaskManagers) and roles (see :class:`flowmap.model.deployment.Role`).
 
     a reading shows an owner at a place     its tenure begins, or is confirmed up to the start of the reading, but not
                                             beyond the last sign of life of a TaskManager there that runs it
-    a reading does not show it any more     the tenure ends
+    a later reading does not show it        the tenure ends
     readings fail                           nothing is known from the last good one on
     the first good reading after failures   a JobManager that lost its state lists a TaskManager only once that has
                                             registered again: places that are not listed stay undecided until all

@@ -1,9 +1,9 @@
 """Objects of the Kubernetes API, kept by a list and the watch that follows it.
 
 list              the objects, and the version of the collection
-watch from there  ADDED, MODIFIED and DELETED change an object; BOOKMARK tells a newer version only
+watch from there  ADDED, MODIFIED and DELETED change an object; BOOKMARK only reports a newer version
 the watch ends    it continues from the last version
-410 Gone          the API server forgot that version: list anew
+410 Gone          the API server forgot that version: list again
 any other error   a pause, doubled up to 30 s, then the watch continues; what is known stays
 404, 401, 403     asked again every 5 minutes: the resource may be installed, or a right granted
 """
@@ -48,7 +48,7 @@ class Api(Protocol):
 
 
 class _Gone(Exception):
-    """The API server does not know the version any more."""
+    """The API server has forgotten the version."""
 
 
 class Resource:

@@ -25,7 +25,7 @@ export class Page {
     /** @type {AbortController} */ this.ending = new AbortController();
     /** @type {{parameters: any, events: Record<string, (data: any) => void>} | null} */ this.streaming = null;
     /** @type {AbortController | null} */ this.reading = null;
-    this.heard = 0;
+    this.receivedAt = 0;
   }
 
   history() {
@@ -76,10 +76,10 @@ export class Page {
     if (!this.streaming || this.reading || this.paused || document.hidden) return;
     const { parameters, events } = this.streaming;
     const reading = (this.reading = new AbortController());
-    this.heard = Date.now();
+    this.receivedAt = Date.now();
     const event = (/** @type {string} */ name, /** @type {any} */ data) => {
       if (reading.signal.aborted) return;
-      this.heard = Date.now();
+      this.receivedAt = Date.now();
       notice("stream", "");
       if (name === "status") this.status(data);
       else if (name === "missed") {
@@ -98,7 +98,7 @@ export class Page {
 
   /** Say so if the stream is silent: the daemon hangs, or the browser waits for a password. */
   watch() {
-    const silent = Date.now() - this.heard;
+    const silent = Date.now() - this.receivedAt;
     if (!this.reading || silent < SILENT) return;
     part("pulse").className = "bad";
     put(part("pulse"), `no update for ${duration(Math.round(silent / 1000))}`);
