@@ -8,6 +8,8 @@ from __future__ import annotations
 
 SHARE = 0.015
 """Share of one core that the full reads of all namespaces but the daemon's own may take."""
+FIRST = 0.003
+"""Seconds that a first read counts at most: it costs more than later ones, since all its flows are new."""
 SLICE = 0.05
 """Seconds of full reads at a time, so that the engine can do other work."""
 
@@ -30,8 +32,9 @@ class SharedPace:
 
     def note(self, number: int, seconds: float) -> float:
         """Note what a full read of a namespace cost; returns the pause until its next one."""
-        self.total += seconds - self._costs.get(number, 0.0)
-        self._costs[number] = seconds
+        before = self._costs.get(number)
+        self._costs[number] = cost = min(seconds, FIRST) if before is None else seconds
+        self.total += cost - (before or 0.0)
         return self.pause
 
     def forget(self, number: int) -> None:
