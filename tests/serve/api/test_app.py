@@ -29,6 +29,9 @@ def test_status() -> None:
                 "workloadsDropped": {},
                 "offloaded": {},
                 "interfaces": {},
+                "namespaces": {},
+                "namespacePause": None,
+                "opener": None,
                 "accounting": None,
             }
         ],
@@ -99,6 +102,7 @@ def test_status() -> None:
         },
         "recording": {"path": "/r", "size": 9, "active": False, "ended": "disk"},
         "fleet": None,
+        "store": None,
         "flink": [],
         "history": {
             "up": True,
