@@ -132,7 +132,6 @@ ELSEWHERE: dict[str, str] = {
     "daemon.lifecycle": "kernel/test_life.py",
     "daemon.opener": "kernel/test_namespaces.py",
     "engine.peer_names": "engine/test_accounting.py",
-    "engine.protocols": "engine/test_accounting.py",
     "flows.reads": "flows/test_namespaces.py",
     "fleet.admission": "fleet/test_server.py",
     "fleet.calling": "fleet/test_waiting.py",

@@ -76,7 +76,7 @@ function sorted(flows, sort) {
 /** @param {Flow} flow */
 function row(flow) {
   const owners = flow.deployments.map((/** @type {any} */ one, /** @type {number} */ place) => [place > 0 && ", ", h("a", { href: address({ view: "deployment", deployment: one.deploymentId }) }, name(one.name || one.deploymentId))]);
-  const guessed = flow.orientation === "guessed" && h("abbr", { title: "Which end opened the connection is a guess." }, " guessed");
+  const guessed = flow.orientation === "guessed" && h("abbr", { title: "Which endpoint opened the connection is a guess." }, " guessed");
   return [badge(flow.state), owners.length ? owners : "–", [endpoint(flow.client), guessed], endpoint(flow.server), [local(flow.local), flow.localServer && [" → ", local(flow.localServer)]], flow.protocol, bytes(flow.receiveBytes), bytes(flow.transmitBytes), clock(flow.startedAt), clock(flow.endedAt), h("a", { href: explainAddress(flow), "aria-label": `Why ${endpoint(flow.client)} is ${flow.state}` }, "Why?")];
 }
 

@@ -10,7 +10,7 @@ const MEANING = {
   client: "Which deployments run at the client?",
   sink: "Which deployments write to the service?",
   source: "Which deployments read from the service?",
-  link: "Which deployments are at both ends?",
+  link: "Which deployments are at both endpoints?",
   exact: "Which deployment has exactly this connection?",
   host: "Which deployments run at the service?",
 };
