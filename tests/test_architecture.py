@@ -97,10 +97,11 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "starlette": ("request_target", "serve", "sandbox"),
     "uvicorn": ("serve.server.protocol", "serve.server.server", "sandbox.control_plane"),
     "yaml": ("config",),
+    "zstandard": ("clickhouse.compression",),
 }
 """Where each third-party package may be imported."""
 
-LAZY = ("bcrypt", "redis", "rich", "scapy")
+LAZY = ("bcrypt", "redis", "rich", "scapy", "zstandard")
 """Imported in functions only, or for types: too expensive for those who do not need it."""
 
 PURE = (
@@ -336,7 +337,7 @@ def test_dependencies_are_what_is_imported() -> None:
     imported = {imported.name.partition(".")[0] for module in MODULES for imported in module.imports()}
     libraries = {name for name in imported if name in OWNERS}
     libraries -= {"h11", "pydantic_core"}  # come with uvicorn and pydantic
-    libraries -= {"redis"}  # an extra
+    libraries -= {"redis", "zstandard"}  # extras
     assert declared == {"pyyaml" if name == "yaml" else name for name in libraries}
 
 

@@ -11,7 +11,6 @@ import logging
 import random
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Protocol
 
 from flowmap import __version__
 from flowmap.clickhouse import bodies
+from flowmap.clickhouse.compression import compress
 from flowmap.clickhouse.schema import ENDS, HOSTS, NAMES
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.history.closed_flows import MICROSECONDS
@@ -42,7 +42,6 @@ SETTLING = 15.0
 """Seconds after which a decided flow is in the history file."""
 MOST_NAMES = 100_000
 LOG_EVERY = 60.0
-_COMPRESSION = 1  # of gzip: higher levels take much longer and save little
 
 
 class Inserts(Protocol):
@@ -176,12 +175,12 @@ class Sender(threading.Thread):
                 self._spool.unreadable += len(part)
         end = parts[-1].end
         if blocks:
-            body = zlib.compress(b"".join(blocks), _COMPRESSION, zlib.MAX_WBITS | 16)
-            token = f"{self._origin.host}-{position.file}-{blake2b(body, digest_size=16).hexdigest()}"
+            body = compress(b"".join(blocks))
+            token = f"{self._origin.host}-{position.file}-{blake2b(body.data, digest_size=16).hexdigest()}"
             self._server.insert(
                 f"INSERT INTO {ENDS} ({', '.join(bodies.COLUMNS)}) FORMAT Native",
-                body,
-                encoding="gzip",
+                body.data,
+                encoding=body.encoding,
                 token=token,
                 few=sent < FEW_FLOWS,
             )

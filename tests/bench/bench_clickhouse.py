@@ -15,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from flowmap.clickhouse import bodies
+from flowmap.clickhouse.compression import compress
 from flowmap.clickhouse.sender import Sender
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.history.block import Block
@@ -97,11 +97,12 @@ def send(flows: int) -> None:
             )
             parts = [Part(1 + n * len(blocks[0]), 0, block) for n, block in enumerate(blocks)]
             rows_again = b"".join(bodies.encode(part, position.file + 1, origin) for part in parts)
-            body = zlib.compress(rows_again, 1, zlib.MAX_WBITS | 16)
+            body = compress(rows_again)
+            into = f"INSERT INTO ends_1 ({', '.join(bodies.COLUMNS)}) FORMAT Native"
             began = time.perf_counter()
-            there.insert(f"INSERT INTO ends_1 ({', '.join(bodies.COLUMNS)}) FORMAT Native", body, encoding="gzip")
+            there.insert(into, body.data, encoding=body.encoding)
             took = time.perf_counter() - began
-            print(f"one insert of them    {took:6.2f} s, a body of {len(body) / flows:.1f} bytes a row")
+            print(f"one insert of them    {took:6.2f} s, a body of {len(body.data) / flows:.1f} bytes a row")
 
 
 def made_rows(rows: int) -> str:

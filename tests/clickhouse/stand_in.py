@@ -6,7 +6,6 @@ Source: https://clickhouse.com/docs/en/interfaces/http.
 
 from __future__ import annotations
 
-import gzip
 import re
 import sys
 import tempfile
@@ -51,7 +50,7 @@ class StandIn:
         self._server.server_close()
         self._thread.join()
 
-    def answer(self, options: dict[str, str], body: bytes) -> bytes:
+    def answer(self, options: dict[str, str], body: bytes, encoding: str) -> bytes:
         """Do what a request asks for. An error of the engine is a RuntimeError."""
         parameters = {name.removeprefix("param_"): text for name, text in options.items() if name.startswith("param_")}
         if "query" not in options:
@@ -63,7 +62,8 @@ class StandIn:
             into, _, form = options["query"].rpartition(" FORMAT ")
             token = options.get("insert_deduplication_token", "")
             settings = f" SETTINGS insert_deduplication_token = '{token}'" if token else ""
-            self.engine.execute(f"{into} FROM INFILE '{file.name}'{settings} FORMAT {form}")
+            compression = f" COMPRESSION '{encoding}'" if encoding else ""
+            self.engine.execute(f"{into} FROM INFILE '{file.name}'{compression}{settings} FORMAT {form}")
         return b""
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -77,8 +77,6 @@ class StandIn:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                if self.headers.get("content-encoding") == "gzip":
-                    body = gzip.decompress(body)
                 fault = stand_in.faults.popleft() if stand_in.faults else ""
                 if fault == "reset":
                     self.close_connection = True
@@ -92,7 +90,9 @@ class StandIn:
                     self._reply(403, b"Code: 516. DB::Exception: default: Authentication failed", 516)
                     return
                 try:
-                    answer = stand_in.answer(dict(parse_qsl(urlsplit(self.path).query)), body)
+                    answer = stand_in.answer(
+                        dict(parse_qsl(urlsplit(self.path).query)), body, self.headers.get("content-encoding", "")
+                    )
                 except Exception as error:
                     code = re.search(r"Code: (\d+)", str(error))
                     self._reply(500, str(error).encode(), int(code[1]) if code else 1)
