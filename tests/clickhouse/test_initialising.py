@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from flowmap.cli.command import main
+from flowmap.clickhouse.bodies import COLUMNS
 from flowmap.clickhouse.schema import VERSION
+from flowmap.clickhouse.server import Server, ServerAddress
+from flowmap.errors import HistoryError
 from tests.clickhouse.engine import Engine
 from tests.clickhouse.stand_in import StandIn, standing_in
+from tests.clickhouse.test_schema import End, insert
 
 
 class Operator:
@@ -72,6 +76,26 @@ def test_newer_tables_are_refused(operator: Operator) -> None:
     assert output.startswith(f"flowmap: the tables have version {VERSION + 1}, and this flowmap knows {VERSION};")
     status, output = operator.run("check")
     assert status == 1 and "upgrade flowmap on this host" in output
+
+
+def test_two_hosts_of_one_name(operator: Operator) -> None:
+    operator.run("init")
+    insert(operator.stand_in.engine, End("web-1"), End("web-2"))
+    assert operator.run("check")[0] == 0
+    operator.stand_in.engine.execute("INSERT INTO ends_1 (host, spool, ended) VALUES ('web-1', 8, now64(6))")
+    status, output = operator.run("check")
+    assert status == 1 and "2 history files were sent as 'web-1'" in output
+
+
+def test_tables_without_a_column(operator: Operator) -> None:
+    """Of another version, whatever their number says: the daemon says so, and its flows wait."""
+    operator.run("init")
+    operator.stand_in.engine.execute("ALTER TABLE ends_1 DROP COLUMN cause")
+    server = Server(ServerAddress(operator.stand_in.url, operator.stand_in.engine.database))
+    with pytest.raises(HistoryError) as caught:
+        server.insert(f"INSERT INTO ends_1 ({', '.join(COLUMNS)}) FORMAT Native", b"")
+    assert caught.value.reason == "tables"
+    server.close()
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,17 @@ def _findings(config: Config, server: Server) -> Iterator[Finding]:
     else:
         cost = "both ends of a short connection may count as two"
         yield Finding(f"{NAME}.clock", "degraded", f"{message}: {cost}", "synchronize the clocks of all hosts")
+    yield from _namesakes(server, host)
     if config.history.retain > DEFAULT.recent * 86400:
         message = f"history.retain is longer than {DEFAULT.recent} days: what arrives later is in no rollup"
         yield Finding(f"{NAME}.retain", "degraded", message, f"set history.retain to {DEFAULT.recent}d or less")
+
+
+def _namesakes(server: Server, host: str) -> Iterator[Finding]:
+    """A finding if several history files send under the name of this host."""
+    sql = f"SELECT uniqExact(spool) FROM {ENDS} WHERE host = {{host:String}} AND arrived > now() - 3600"
+    ((spools,),) = server.rows(sql, {"host": host})
+    if int(spools) > 1:
+        message = f"{spools} history files were sent as {host!r} in the last hour: two hosts of one name count as one"
+        remedy = "give each daemon its own history.clickhouse.host, unless its history file was replaced"
+        yield Finding(f"{NAME}.host", "degraded", message, remedy)
