@@ -6,6 +6,7 @@ import gc
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from flowmap.opener.protocol import CONNTRACK, SOCKETS
+from flowmap.sources.namespaces.client import OpenerClient, Passed
 from tests.kernel.test_runc import Bundle
 from tests.support.host import host
 from tests.support.netns import needs_root
@@ -199,6 +202,27 @@ def test_a_container_with_a_network_of_its_own(tmp_path: Path) -> None:
             number = next(number for number, found in one.inodes.items() if found == own)
             one.until(lambda: one.bytes[number] == 4000)
         one.until(lambda: number in one.gone, seconds=10)
+
+
+def test_the_opener_passes_sockets_of_conntrack_too(tmp_path: Path) -> None:
+    with named_namespace() as name, opener(tmp_path) as process:
+        client = OpenerClient(process.socket, (name,), conntrack=True)
+        assert client.connect()
+        news: list[object] = []
+
+        def passed() -> Passed | None:
+            news.extend(client.receive())
+            return next((one for one in news if isinstance(one, Passed)), None)
+
+        until(passed, "the namespace is passed")
+        client.close()
+        found = passed()
+        assert found is not None
+        protocols = [one.getsockopt(socket.SOL_SOCKET, 38) for one in found.sockets]  # SO_PROTOCOL
+        assert tuple(protocols) == SOCKETS + CONNTRACK
+        assert found.opened.tracking.entries == 0
+        for one in found.sockets:
+            one.close()
 
 
 def test_the_daemon_reads_other_namespaces_without_any_capability(tmp_path: Path) -> None:

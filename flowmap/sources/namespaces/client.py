@@ -35,6 +35,8 @@ from flowmap.opener.protocol import (
 
 RETRY_LIMIT = 30.0
 """Longest pause, in seconds, before the next attempt to connect."""
+AGAIN = 60.0
+"""Seconds until the opener is asked again for a namespace that could not be read."""
 MESSAGES_A_POLL = 256
 """Messages received at a time."""
 OTHER_FILES = 512
@@ -128,6 +130,11 @@ class OpenerClient:
             self._connection.close()
             self._connection = None
 
+    def ask_again(self) -> None:
+        """Connect again later: the opener then passes everything once more, also what could not be used."""
+        self.close()
+        self._retry_at = self._clock() + AGAIN
+
     def receive(self) -> Iterator[News]:
         """The waiting messages, a bounded number."""
         for _ in range(MESSAGES_A_POLL):
@@ -161,6 +168,7 @@ class OpenerClient:
             one.close()
         if isinstance(message, Opened):
             self.unusable += 1
+            self.ask_again()
         elif isinstance(message, Refused):
             yield self._lose(message.why)
         elif isinstance(message, Welcome) and message.version != VERSION:

@@ -41,7 +41,7 @@ from flowmap.sources.base import (
     Step,
 )
 from flowmap.sources.combined import parts
-from flowmap.sources.namespaces.client import Disconnected, OpenerClient, Passed
+from flowmap.sources.namespaces.client import AGAIN, Disconnected, OpenerClient, Passed
 from flowmap.sources.namespaces.pace import SLICE, SharedPace
 from flowmap.sources.namespaces.passed import PassedSockets, network_of
 from flowmap.sources.namespaces.search_queue import SearchQueue
@@ -118,7 +118,7 @@ class NamespacesSource:
         self._last = 0
         self._gone: list[int] = []  # numbers whose end is not reported yet
         self._report: Report | None = None
-        self._failed = 0
+        self._failed: set[int] = set()  # inodes of those that could not be read and may exist
         self._began = float("inf")
 
     @property
@@ -205,6 +205,7 @@ class NamespacesSource:
                     yield from self._leave(state, inode)
                 case Welcome():
                     state.listed = set()
+                    self._failed.clear()
                 case Report():
                     self._report = news
                     yield from self._leave_unlisted(state)
@@ -225,11 +226,11 @@ class NamespacesSource:
         try:
             source.open()
         except SourceError as error:
-            log.warning("network namespace %s cannot be read: %s", opened.name or opened.inode, error)
-            self._failed += 1
+            self._fail(opened.inode, error)
             return
         finally:
             passed.close()
+        self._failed.discard(opened.inode)
         reader = _Reader(number, opened.inode, source, Totals(parts(source), self.parts), source.fileno())
         state.readers[opened.inode] = state.by_descriptor[reader.descriptor] = reader
         state.ready.register(reader.descriptor, select.EPOLLIN)
@@ -295,13 +296,17 @@ class NamespacesSource:
         try:
             yield from stamped(reader.number, steps)
         except SourceError as error:
-            log.warning("network namespace %d is not read any more: %s", reader.inode, error)
-            self._failed += 1
+            self._fail(reader.inode, error)
             self._drop(state, reader)
             yield from self._ends()
             return
         reader.totals.add()
         self._schedule(state, reader)
+
+    def _fail(self, inode: int, error: SourceError) -> None:
+        log.warning("network namespace %d cannot be read: %s; trying again in %.0f s", inode, error, AGAIN)
+        self._failed.add(inode)
+        self._client.ask_again()
 
     def _drop(self, state: _State, reader: _Reader) -> None:
         """Close all descriptors of a namespace, so that the kernel can remove it."""
@@ -324,7 +329,7 @@ class NamespacesSource:
         stats.namespaces = {
             "read": len(self._state.readers),
             "over_limit": report.over_limit if report else 0,
-            "failed": self._failed + (report.failed if report else 0),
+            "failed": len(self._failed) + (report.failed if report else 0),
         }
         stats.opener, stats.namespace_pause = report is not None, self._pace.pause
         notes = _notes(self._client.error, report, self._pace)

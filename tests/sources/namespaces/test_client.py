@@ -25,7 +25,7 @@ from flowmap.opener.protocol import (
     decode,
     encode,
 )
-from flowmap.sources.namespaces.client import Disconnected, OpenerClient, Passed, room
+from flowmap.sources.namespaces.client import AGAIN, Disconnected, OpenerClient, Passed, room
 
 OPENED = Opened(7, "blue", None, None, Tracking(-1, -1, -1), len(SOCKETS))
 REPORT = Report(1, 1, 0, 0, 0, (), "")
@@ -138,8 +138,9 @@ def test_other_descriptors_are_closed_and_counted(opener: Opener, client: Opener
     before = len(os.listdir("/proc/self/fd"))
     opener.send(OPENED, *sockets)
     assert list(client.receive()) == []
-    assert client.unusable == 1
-    assert len(os.listdir("/proc/self/fd")) == before - len(sockets)
+    assert (client.unusable, client.fileno()) == (1, -1)
+    assert client.deadline() == Clock.now + AGAIN, "it asks for all once more"
+    assert len(os.listdir("/proc/self/fd")) == before - len(sockets) - 1
 
 
 @pytest.mark.parametrize(
