@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowmap.opener.discovery import Found
-from flowmap.opener.protocol import Range, Tracking
+from flowmap.opener.protocol import NETFILTER, Range, Tracking
+from flowmap.system import privileges
+from flowmap.system.privileges import Capability
 
 _NS_GET_NSTYPE = 0xB703
 _CLONE_NEWNET = 0x4000_0000
@@ -95,7 +97,7 @@ def _look(protocols: Iterable[int]) -> Entered:
     sockets: list[socket.socket] = []
     try:
         for protocol in protocols:
-            one = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            one = _netlink(protocol)
             sockets.append(one)
             with contextlib.suppress(OSError):  # without CAP_NET_ADMIN the default stays
                 one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
@@ -104,6 +106,17 @@ def _look(protocols: Iterable[int]) -> Entered:
             one.close()
         raise
     return Entered(tuple(sockets), _ports(), _tracking())
+
+
+def _netlink(protocol: int) -> socket.socket:
+    """A socket that can list addresses, but not change them, whatever capabilities its later holder has.
+
+    For changes the kernel also checks the capabilities with which a socket was opened (netlink_net_capable in
+    net/netlink/af_netlink.c). So it does for dumps of conntrack, which need CAP_NET_ADMIN.
+    """
+    raised = contextlib.nullcontext() if protocol == NETFILTER else privileges.lowered(Capability.NET_ADMIN)
+    with raised:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
 
 
 def _ports() -> Range | None:

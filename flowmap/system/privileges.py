@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import resource
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from enum import IntEnum
 
 _PR_SET_DUMPABLE = 4
@@ -73,6 +73,22 @@ def drop(keep: Set[Capability]) -> None:
     for n, word in enumerate(words):
         word.effective = word.permitted = permitted >> 32 * n & 0xFFFF_FFFF
     _check(_libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), words))
+
+
+@contextlib.contextmanager
+def lowered(capability: Capability) -> Iterator[None]:
+    """Run the body without a capability, on this thread; it stays permitted. No effect if it is not held."""
+    words = (_Words * 2)()
+    header = _Header(_VERSION_3, 0)
+    _check(_libc.capget(ctypes.byref(header), words))
+    before = words[capability // 32].effective
+    words[capability // 32].effective = before & ~(1 << capability % 32)
+    _check(_libc.capset(ctypes.byref(header), words))
+    try:
+        yield
+    finally:
+        words[capability // 32].effective = before
+        _check(_libc.capset(ctypes.byref(header), words))
 
 
 def held() -> frozenset[Capability]:

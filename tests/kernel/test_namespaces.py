@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gc
 import json
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from flowmap.opener.protocol import CONNTRACK, SOCKETS
 from flowmap.sources.namespaces.client import OpenerClient, Passed
+from flowmap.wire.netlink.messages import MessageFlag, decode_messages, decode_status, encode_message
 from tests.kernel.test_runc import Bundle
 from tests.support.host import host
 from tests.support.netns import needs_root
-from tests.support.opener import SEND, NamespaceReader, descriptors, named_namespace, opener, reader, sending
+from tests.support.opener import (
+    SEND,
+    NamespaceReader,
+    OpenerProcess,
+    descriptors,
+    named_namespace,
+    opener,
+    reader,
+    sending,
+)
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.kernel, needs_root]
@@ -204,25 +218,39 @@ def test_a_container_with_a_network_of_its_own(tmp_path: Path) -> None:
         one.until(lambda: number in one.gone, seconds=10)
 
 
+@contextlib.contextmanager
+def taken(process: OpenerProcess, name: str, *, conntrack: bool = False) -> Iterator[Passed]:
+    """What the opener passes of a namespace."""
+    client = OpenerClient(process.socket, (name,), conntrack=conntrack)
+    assert client.connect()
+    news: list[object] = []
+
+    def passed() -> list[Passed]:
+        news.extend(client.receive())
+        return [one for one in news if isinstance(one, Passed)]
+
+    until(passed, "the namespace is passed")
+    client.close()
+    (found,) = passed()
+    yield found
+    for one in found.sockets:
+        one.close()
+
+
 def test_the_opener_passes_sockets_of_conntrack_too(tmp_path: Path) -> None:
-    with named_namespace() as name, opener(tmp_path) as process:
-        client = OpenerClient(process.socket, (name,), conntrack=True)
-        assert client.connect()
-        news: list[object] = []
-
-        def passed() -> Passed | None:
-            news.extend(client.receive())
-            return next((one for one in news if isinstance(one, Passed)), None)
-
-        until(passed, "the namespace is passed")
-        client.close()
-        found = passed()
-        assert found is not None
+    with named_namespace() as name, opener(tmp_path) as process, taken(process, name, conntrack=True) as found:
         protocols = [one.getsockopt(socket.SOL_SOCKET, 38) for one in found.sockets]  # SO_PROTOCOL
         assert tuple(protocols) == SOCKETS + CONNTRACK
         assert found.opened.tracking.entries == 0
-        for one in found.sockets:
-            one.close()
+
+
+def test_a_passed_socket_changes_no_link_though_this_process_has_every_capability(tmp_path: Path) -> None:
+    acknowledged = MessageFlag.REQUEST | 4  # NLM_F_ACK
+    lo_down = encode_message(16, acknowledged, struct.pack("=BxHiII", 0, 0, 1, 0, 1))  # RTM_NEWLINK, without IFF_UP
+    with named_namespace() as name, opener(tmp_path) as process, taken(process, name) as found:
+        found.sockets[2].send(lo_down)
+        (answer,) = decode_messages(found.sockets[2].recv(10_000))
+        assert decode_status(answer).errno == errno.EPERM
 
 
 def test_the_daemon_reads_other_namespaces_without_any_capability(tmp_path: Path) -> None:

@@ -65,3 +65,22 @@ def test_drop_without_privileges() -> None:
         found = fields(12)
     assert int(found["CapEff"], 16) == 0
     assert found["NoNewPrivs"] == "1"
+
+
+LOWER = """
+from flowmap.system import privileges
+from flowmap.system.privileges import Capability
+def effective():
+    (line,) = [line for line in open("/proc/thread-self/status") if line.startswith("CapEff")]
+    return int(line.split()[1], 16) >> Capability.NET_ADMIN & 1
+shown = [effective()]
+with privileges.lowered(Capability.NET_ADMIN):
+    shown.append(effective())
+print(*shown, effective(), Capability.NET_ADMIN in privileges.held())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have a capability to lower")
+def test_a_lowered_capability_comes_back() -> None:
+    done = subprocess.run([sys.executable, "-c", LOWER], capture_output=True, text=True, check=True)
+    assert done.stdout == "1 0 1 True\n"
