@@ -185,8 +185,8 @@ def measure(load: Load, directory: Path) -> Measured:
         ]
         for child in children:
             child.start()
-        ready.wait()
         settled(server, tokens=0)
+        ready.wait()
         end = time.monotonic() + WARM_UP + load.seconds
         time.sleep(max(0.0, end - load.seconds - time.monotonic()))
         before = used(server)

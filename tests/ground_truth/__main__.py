@@ -84,6 +84,11 @@ def _tell(result: Result) -> None:
     print(f"  without a name: {without or 'none'}; {result.overruns} overruns; load {result.load:g}")
     print(f"  {amount(result.bytes)} in {result.snapshots} snapshots, each exact: "
           f"{'no' if result.inexact else 'yes'}; {result.faulty_calls} calls met a fault")  # fmt: skip
+    for number, used in enumerate(result.used):
+        print(f"  daemon {number}: {used}")
+    if result.counted_once is not None:
+        print(f"  each connection counted at one daemon: {sum(result.counted_once)} bytes, "
+              f"{result.bytes + result.missing} were forwarded")  # fmt: skip
     for failure in result.failures:
         print(f"  FAILED: {failure}", flush=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,28 @@ class Seen:
     def same(self, other: Seen) -> bool:
         """Whether both say the same of the same flow."""
         return (self.started, self.state, self.owners) == (other.started, other.state, other.owners)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a daemon used of its host."""
+
+    begun: float
+    """At first, in MiB of memory or open descriptors."""
+    half: float
+    """Most in the first half of the looks."""
+    most: float
+    """Most of all."""
+    ended: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Use:
+        half = values[: max(1, len(values) // 2)]
+        return cls(values[0], max(half), max(values), values[-1])
+
+    def __str__(self) -> str:
+        first = f"{self.begun:.0f} at first, at most {self.half:.0f} in the first half"
+        return f"{first}, {self.most:.0f} at most, {self.ended:.0f} at the end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +102,26 @@ class Observer:
         self.clients: set[str] = set()
         self.ends: set[tuple[str, str, int]] = set()
         self._daemon = daemon
+        self._memory: list[float] = []
+        self._descriptors: list[float] = []
+        self._listing: dict[Tuple, dict[Any, tuple[int, int]]] = {}
+
+    @property
+    def memory(self) -> Use:
+        """Resident memory of the daemon in MiB."""
+        return Use.of(self._memory)
+
+    @property
+    def descriptors(self) -> Use:
+        """Open descriptors of the daemon."""
+        return Use.of(self._descriptors)
+
+    def counted(self) -> Mapping[Tuple, tuple[int, int]]:
+        """Bytes each way of all flows with each tuple, as of :meth:`look_back`."""
+        return {
+            key: (sum(up for up, _ in flows.values()), sum(down for _, down in flows.values()))
+            for key, flows in self._listing.items()
+        }
 
     def look(self) -> None:
         """One page, and every flow. A daemon that is slow is asked again later."""
@@ -102,12 +144,16 @@ class Observer:
         self.imbalances += imbalances(samples, time.time())
         self.fallen += fallen(self.samples, samples)
         self.samples = samples
+        self._memory.append(total_of(samples, "process_resident_memory_bytes") / 2**20)
+        self._descriptors.append(total_of(samples, "process_open_fds"))
 
     def look_back(self, since: float) -> None:
         """Every flow that was open after ``since``: ended ones come from the history file."""
         self._page()
         for flow in self._listed(f"&from={since:.3f}"):
             self._sight(flow, time.time())
+            moved = flow["transmitBytes"], flow["receiveBytes"]
+            self._listing.setdefault(_key(flow), {})[flow["startedAt"], flow["endedAt"]] = moved
 
     def evidence(self, flow: Tuple, at: float) -> Any:
         """What the daemon says its name for a flow rests on; the error, where it does not."""
@@ -137,14 +183,17 @@ class Observer:
             cursor = page["nextCursor"]
 
     def _sight(self, flow: Mapping[str, Any], at: float) -> None:
-        client, server = flow["client"], flow["server"]
         started = flow["startedAt"] and datetime.fromisoformat(flow["startedAt"]).timestamp()
         seen = Seen(
             at, started, flow["state"], frozenset(one["deploymentId"] for one in flow["deployments"]),
             (flow["transmitBytes"], flow["receiveBytes"]), flow,
         )  # fmt: skip
-        key = flow["protocol"], client["ip"], client["port"], server["ip"], server["port"]
-        told = self.seen.setdefault(key, [])
+        told = self.seen.setdefault(_key(flow), [])
         if told and told[-1].same(seen):
             told.pop()
         told.append(seen)
+
+
+def _key(flow: Mapping[str, Any]) -> Tuple:
+    client, server = flow["client"], flow["server"]
+    return flow["protocol"], client["ip"], client["port"], server["ip"], server["port"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.ground_truth.fleet import Companions, sharing
 from tests.ground_truth.modes import MODES
-from tests.ground_truth.observer import WAYS, Observer
+from tests.ground_truth.observer import WAYS, Observer, Use
 from tests.ground_truth.plan import Plan
 from tests.ground_truth.stage import STORM_NET, Stage, stage
 from tests.ground_truth.traffic import Director, running_in, serving
@@ -27,6 +27,7 @@ from tests.support.sandbox import running_sandbox
 from tests.support.waiting import until
 
 LOOK_EVERY = 0.4
+"""Seconds between two looks at the daemons; a thousandth of a long run."""
 RATE, BURST = 60, 30
 """Calls a second that the daemon may make."""
 UDP_HEADERS = {"ip": 28, "ip6": 48}
@@ -37,6 +38,8 @@ EXPLAINED = 50
 """Odd flows about which the daemon is asked in the end."""
 UDP_LINGERS = 5
 """Seconds the router keeps UDP entries where owners use the tuples of others: longer than an address is unowned."""
+MORE = 12.0, 12.0
+"""MiB of memory and open descriptors that a daemon may use more in the second half of a run than in the first."""
 SMALL_BUFFER = "256KiB"
 """Receive buffer in which a storm does not fit."""
 
@@ -57,6 +60,10 @@ class Outcome:
     """Seconds from first sight to the name: bounds of the buckets of the median and of 99 %."""
     evidence: Mapping[int, Any]
     """What the daemon says of flows with a wrong name and of those it missed, by their number."""
+    used: Sequence[tuple[Use, Use]]
+    """Memory in MiB and open descriptors of each daemon."""
+    counted_once: tuple[int, int] | None
+    """Of a fleet, the bytes of all connections, each as one of its daemons counted it; here in turns."""
 
     def failures(self, *, share: float) -> list[str]:
         """What must not be; ``share``: percent of the attributable flows that must be attributed."""
@@ -67,6 +74,10 @@ class Outcome:
             found.append(f"only {self.verdict.share:.2f} % of the attributable flows are attributed")
         if self.calls.asked + self.calls.ties + self.calls.faulty > self.calls.allowed:
             found.append(f"{self.calls.asked} calls, {self.calls.allowed:.0f} allowed")
+        if self.counted_once not in (None, self.bytes.witnessed):
+            found.append(f"the fleet counted {self.counted_once}, {self.bytes.witnessed} were forwarded")
+        found += [f"a daemon leaks: {use}" for both in self.used for use, most in zip(both, MORE, strict=True)
+                  if use.most > use.half + most]  # fmt: skip
         if mode.trouble == "overrun" and not self.overruns:
             found.append("no storm overran the buffer")
         return found
@@ -104,7 +115,7 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
                     until(lambda: daemon.ready() and companions.ready(), "the daemons are ready")
                     go.set()
                     observers = [Observer(daemon), *companions.observers]
-                    _watch(observers, actors)
+                    _watch(observers, actors, max(LOOK_EVERY, plan.duration / 1000))
                     _wait_for_last_answers(observers, director.record, timing)
                     outcome = _report(plan, director.record, observers, made, timing, plane.requests)
                     assert daemon.stop() == 0, "the daemon did not end as it should"
@@ -149,11 +160,11 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
     }
 
 
-def _watch(observers: Sequence[Observer], actors: threading.Thread) -> None:
+def _watch(observers: Sequence[Observer], actors: threading.Thread, every: float) -> None:
     while actors.is_alive():
         for observer in observers:
             observer.look()
-        actors.join(LOOK_EVERY)
+        actors.join(every)
 
 
 def _wait_for_last_answers(observers: Sequence[Observer], record: Record, timing: Timing) -> None:
@@ -195,7 +206,18 @@ def _report(
         plan, record, verdict, _bytes(plan, record, observer, _witnessed(plan, record, made)), calls,
         total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
         _named_within(observer.samples), _evidence(observer, verdict),
+        [(one.memory, one.descriptors) for one in observers], _counted_once(observers) if others else None,
     )  # fmt: skip
+
+
+def _counted_once(observers: Sequence[Observer]) -> tuple[int, int]:
+    """Each connection as one of the daemons counted it, in turns."""
+    up, down = 0, 0
+    for number, observer in enumerate(observers):
+        for key, moved in observer.counted().items():
+            if (key[2] + key[4]) % len(observers) == number:
+                up, down = up + moved[0], down + moved[1]
+    return up, down
 
 
 def _evidence(observer: Observer, verdict: Verdict) -> Mapping[int, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LATE = (0.3, 1.0, 2.5, 6.0)
 """Seconds after which a control plane that is late knows an owner."""
+LONGEST = 60.0
+"""Seconds for which an owner has an address that changes hands, about; shorter in short runs."""
 OLDER = 5.5
 """Seconds by which a program is older than the first TaskManager on its host: more than ``registration_lag``."""
 
@@ -113,7 +115,8 @@ def _moving(
         if unowned and draw.random() < 0.25:
             owners[1] = ()
         moves = 2 if maker.duration < 30 else 3
-        maker.tenures(left.pop(), owners[:moves], told_after=told_after)
+        more = [(maker.deployment(f"moved{n}-{k}"),) for k in range(int(maker.duration / LONGEST) - moves)]
+        maker.tenures(left.pop(), [*owners[:moves], *more], told_after=told_after)
 
 
 def _bursts(maker: Maker, address: str, owners: list[str], services: tuple[int, ...]) -> None:

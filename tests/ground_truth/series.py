@@ -66,6 +66,10 @@ class Result:
     allowed: float = 0.0
     overruns: int = 0
     named_within: tuple[float, float] = (0.0, 0.0)
+    used: tuple[str, ...] = ()
+    """What each daemon used of its host."""
+    counted_once: tuple[int, int] | None = None
+    """See :class:`Outcome`."""
     failures: tuple[str, ...] = ()
 
     @property
@@ -139,6 +143,7 @@ def _result(outcome: Outcome) -> Result:
         verdict.attributed, verdict.tied, verdict.untied, counted.snapshots, len(counted.imbalances),
         sum(counted.observed), counted.missing, counted.udp_share, calls.asked, calls.ties, calls.faulty,
         calls.allowed, outcome.overruns, outcome.named_within,
+        tuple(f"memory {memory} MiB; descriptors {open_}" for memory, open_ in outcome.used), outcome.counted_once,
         tuple(outcome.failures(share=MODES[outcome.plan.mode].share)),
     )  # fmt: skip
 
