@@ -149,7 +149,8 @@ class Maker:
         life = min(life * draw.uniform(0.6, 1.8), until - at)
         fates = [Fate.CLOSE, Fate.ABORT, Fate.VANISH, Fate.PUSHED] if protocol == TCP else [Fate.CLOSE]
         fate = draw.choices(fates, [70, 14, 9, 7][: len(fates)])[0]
-        free = [one for one in earlier if protocol == TCP and one.service in wanted and _is_free(one, at, earlier)]
+        taken = {one.reuses for one in earlier}
+        free = [one for one in earlier if protocol == TCP and one.service in wanted and _is_free(one, at, taken)]
         again = draw.choice(free[-4:]) if free and draw.random() < 0.35 else None
         service = again.service if again else draw.choice(wanted)
         return self.add(at, address, owner, service, protocol, life, pause, fate, reuses=again)
@@ -172,10 +173,10 @@ class Maker:
         return made
 
 
-def _is_free(one: Connect, at: float, earlier: list[Connect]) -> bool:
+def _is_free(one: Connect, at: float, taken: set[int | None]) -> bool:
     """Whether its tuple is free: closed without TIME_WAIT and not used since."""
-    taken = any(other.reuses == one.number for other in earlier)
-    return one.protocol == TCP and one.fate is not Fate.CLOSE and one.at + one.life + 1.2 < at and not taken
+    over = one.at + one.life + 1.2 < at
+    return one.protocol == TCP and one.fate is not Fate.CLOSE and over and one.number not in taken
 
 
 def make_plan(
