@@ -119,6 +119,7 @@ IMPURE_MODULES = frozenset(
 ELSEWHERE: dict[str, str] = {
     # Declarations, and shells around the kernel, a process or a terminal: tests of the whole cover them.
     "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
+    "attribute.lines": "attribute/test_continuity.py",
     "clickhouse.filters": "clickhouse/test_reader.py",
     "clickhouse.stored_rows": "clickhouse/test_reader.py",
     "cli.opener.command": "kernel/test_namespaces.py",
@@ -133,6 +134,7 @@ ELSEWHERE: dict[str, str] = {
     "daemon.lifecycle": "kernel/test_life.py",
     "daemon.opener": "kernel/test_namespaces.py",
     "engine.peer_names": "engine/test_accounting.py",
+    "engine.commands": "engine/test_accounting.py",
     "flows.reads": "flows/test_namespaces.py",
     "fleet.admission": "fleet/test_server.py",
     "fleet.calling": "fleet/test_waiting.py",

@@ -32,13 +32,14 @@ from flowmap.attribute.calls.free_questions import FreeQuestions
 from flowmap.attribute.calls.outage import Outage
 from flowmap.attribute.calls.pending_traffic import pending_traffic
 from flowmap.attribute.calls.schedule import MAX_BACKOFF, UNKNOWN_CHANGES, AnswerChanges, Schedule
+from flowmap.attribute.continuity import Continuity
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.inference import Inference
 from flowmap.attribute.narrowing import Narrowing
 from flowmap.attribute.owner_state import is_undecided, may_be_named
-from flowmap.attribute.questions import Question, Shape
+from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.flows import bursts
@@ -69,8 +70,7 @@ class Attribution:
         self.decisions: dict[int, Decision] = {}
         """Decisions by the number in the ``verdict`` column."""
         self._next_decision = 0
-        self._table = table
-        self._cache = AnswerCache(settings)
+        self._table, self._cache = table, AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
         self.waits_for = {"answer": 0, "budget": 0, "outage": 0, "proof": 0}
         """Pending flows by what they wait for: an answer, a call for it (``budget``), the end of an ``outage``, or
@@ -81,9 +81,10 @@ class Attribution:
         self._deciding = Deciding(settings, self._cache, self.shape_stats)
         self._inference = Inference(table, settings, self.decisions)
         self._looked, self._infers = NEVER, False
-        self._backlog = Backlog(table.columns)
+        self._backlog, self._outage = Backlog(table.columns), Outage()
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
+        self.continuity = Continuity(table, settings, self._cache, self.decisions)
         self._asking = Asking(
             table,
             settings,
@@ -93,8 +94,8 @@ class Attribution:
             self._cache,
             self._new_answers,
             self._deciding.forced,
+            self.continuity,
         )
-        self._outage = Outage()
 
     def __len__(self) -> int:
         """Questions in the cache."""
@@ -103,7 +104,7 @@ class Attribution:
     @property
     def has_news(self) -> bool:
         """Whether there are answers that no flow was judged by yet."""
-        return bool(self._new_answers) or self.narrowing.has_news
+        return bool(self._new_answers) or self.narrowing.has_news or self.continuity.has_news
 
     @property
     def has_backlog(self) -> bool:
@@ -142,16 +143,20 @@ class Attribution:
         """All questions about one endpoint; none if its address is special."""
         return self._asking.questions_about(number)
 
-    def receive(self, question: Question, answer: Answer, holders: Holders | None = None) -> IntervalChange:
+    def receive(
+        self, question: Question, answer: Answer, holders: Holders | None = None, own_clusters: Owners = NO_OWNERS
+    ) -> IntervalChange:
         """Take an answer. It counts once the flow table is complete up to its arrival.
 
         Returns its effect on the question's intervals. The data it rests on may be ``answer_age`` old. ``holders``: see
-        :class:`flowmap.control.port.OwnersAnswer`.
+        :class:`flowmap.control.port.OwnersAnswer`. ``own_clusters``: owners that are known to have a cluster of their
+        own.
         """
         if question.place.is_flink:
             self._free.receive(question, now=answer.arrived)
             return self._cache.add(question, answer, holders)
         answer = answer._replace(asked=answer.asked - self.settings.answer_age)
+        self.continuity.receive(question, answer, own_clusters)
         change = self._cache.add(question, answer)
         if change.contradicted:
             self.contradictions.deny(question, answer, change.current.owners)
@@ -200,6 +205,7 @@ class Attribution:
     def opened(self, rows: Rows) -> None:
         """Note new flows. If ``AttributionSettings.at_once`` is set, cached answers may decide them at once."""
         self.special.opened(rows)
+        self.continuity.opened(rows)
         if self.settings.at_once:
             self._judge_at_once(rows)
 
@@ -215,6 +221,7 @@ class Attribution:
 
     def workloads_told(self, rows: Rows) -> None:
         """Note flows whose client's workload is better known, which may tell the owner of open ``unknown`` ones."""
+        self.continuity.touch(rows)
         if self.settings.flink and len(rows):
             columns = self._table.columns
             self._free.ask_again(columns.client[rows[may_be_named(columns, rows)]])
@@ -252,6 +259,7 @@ class Attribution:
         self.narrowing.forget(set(numbers.tolist()))
         self._new_answers.forget(numbers)
         self._asking.forget(numbers)
+        self.continuity.forget(numbers)
         self._backlog.forget(numbers)
 
     def decide(self, *, now: float) -> list[tuple[Decision, Rows]]:
@@ -259,6 +267,7 @@ class Attribution:
         self.now = now
         if now - self._looked >= LOOK_EVERY:
             self._look(now)
+        self._new_answers.judge_again(self.continuity.review())
         decided = [self._record(*one) for one in self.special.decide(now)] + self._judge_endpoints(now)
         narrowed = self.narrowing.resolve(self.lifetimes, now=now)
         return decided + [self._record(decision, rows) for decision, rows in narrowed]
@@ -273,6 +282,7 @@ class Attribution:
             answered = np.array(ready.answered, np.int32)
             clients = answered[~self._table.endpoints.are_services(answered)]
             self._backlog.add(rows, self._decisive(rows), clients.tolist())
+            self.continuity.confirm(clients.tolist())
         asked = {number: self._asking.charged_about(number) for number in self._backlog.take_clients()}
         self.contradictions.check({number: about for number, about in asked.items() if about})
         rows = self._backlog.take_rows()
@@ -339,6 +349,7 @@ class Attribution:
         bursts.keep_decision(columns, rows)
         columns.state[rows] = CODE[decision.state]
         columns.verdict[rows] = self._next_decision
+        self.continuity.decided(decision, rows)
         self.decisions[self._next_decision] = decision
         self._next_decision = (self._next_decision + 1) % (1 << 31)
         return decision, rows
@@ -355,6 +366,7 @@ class Attribution:
         undecided = is_undecided(columns, rows)  # for all at once: there can be as many groups as flows
         known: list[Mapping[Question, Judgement | None]] = [{}]
         of_client = self._cache.judge_endpoints(columns.client[rows], lifetimes, known, self.questions_about, now)
+        self.continuity.name(rows, lifetimes, of_client, known)
         of_service = self._cache.judge_endpoints(columns.service[rows], lifetimes, known, self.questions_about, now)
         order = np.lexsort((of_service, of_client))
         pairs = np.stack((of_client, of_service), axis=1)[order]

@@ -208,8 +208,8 @@ class AttributeConfig(Section):
     )
     one_deployment_per_client: bool = Field(
         default=True,
-        description="With deployment_networks: a client address has one deployment, so only those remain that use all "
-        "its endpoints. false for session clusters.",
+        description="A process at a client address serves one deployment. Then its owner goes on while the process "
+        "does, and with deployment_networks only those remain that use all its endpoints. false for session clusters.",
     )
     nat: Literal["translated", "original"] = Field(
         default="translated",

@@ -35,7 +35,7 @@ from flowmap.engine.commands import (
 )
 from flowmap.engine.peer_names import PeerNames
 from flowmap.engine.protocols import DeploymentDirectory, Journal, NoDirectory
-from flowmap.engine.read_times import ReadTimes, event_of
+from flowmap.engine.read_times import ReadTimes, event_of, is_loss
 from flowmap.engine.series_choice import SeriesChoice
 from flowmap.export.delays import Delays
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
@@ -52,6 +52,7 @@ from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.model.namespace import OWN
 from flowmap.sources.base import (
+    AddressesRemoved,
     Broadcasts,
     CaughtUp,
     Lost,
@@ -90,9 +91,7 @@ class FlowAccounting:
         journal: Journal | None = None,
     ) -> None:
         """``announces_births``, ``counts_live``: see :class:`flowmap.model.source.SourceFacts`."""
-        self.table = table
-        self.attribution = attribution
-        self.series_table = series_table
+        self.table, self.attribution, self.series_table = table, attribution, series_table
         self.observed = [0, 0]
         """Bytes of all counted flows: transmit, receive."""
         self.pending = [0, 0]
@@ -106,7 +105,6 @@ class FlowAccounting:
         """Each deployment as the last answer that named it described it."""
         self.delays = Delays()
         """Time from the first sight of flows to their decisions."""
-        self.counts_live = counts_live
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
@@ -117,11 +115,9 @@ class FlowAccounting:
         self._leaving: list[Callable[[Rows], None]] = []
         self._described: tuple[DeploymentInfo, ...] = ()
         self._described_at = (-1, 0, 0, 0)
-        self._directory = directory or NoDirectory()
-        self._journal = journal
-        self._announces_births = announces_births
-        self._reads = ReadTimes()
-        self._sightings = Sightings(table)
+        self._directory, self._journal = directory or NoDirectory(), journal
+        self._announces_births, self.counts_live = announces_births, counts_live
+        self._reads, self._sightings = ReadTimes(), Sightings(table)
 
     @property
     def counters_at(self) -> float:
@@ -159,6 +155,8 @@ class FlowAccounting:
         return ()
 
     def _take_step(self, step: Step, now: float, read_at: float) -> None:
+        if is_loss(step):
+            self.attribution.continuity.lapse(now)
         match step:
             case FlowBatch():
                 self._take_batch(step, now, read_at)
@@ -171,6 +169,8 @@ class FlowAccounting:
                 self._take_namespace(step, now)
             case MeasuringFinished(complete):
                 self.table.untracked.finish_read(complete=complete)
+            case AddressesRemoved(addresses):
+                self.attribution.continuity.removed(addresses, now)
             case Broadcasts(addresses):
                 self.attribution.special.set_broadcasts(addresses)
             case OwnCalls(made):
@@ -216,7 +216,7 @@ class FlowAccounting:
             self.attribution.fail(result.question, result.cause, now=now, retry_after=result.retry_after)
             return
         self._remember(result.deployments)
-        change = self.attribution.receive(result.question, result.answer, result.holders)
+        change = self.attribution.receive(result.question, result.answer, result.holders, result.own_clusters)
         if self._journal is not None:
             self._journal.confirmed(result.question, change)
 
@@ -251,9 +251,7 @@ class FlowAccounting:
             self._described_at = state
             named = {owner.key for key in self.series_table.freeze().keys if key for owner in key.owners}
             # Series without the label ``workspace`` have owners without a workspace.
-            reported = [
-                one for one in self.deployments.items() if not named.isdisjoint((one[0], one[0]._replace(workspace="")))
-            ]
+            reported = [one for one in self.deployments.items() if named & {one[0], one[0]._replace(workspace="")}]
             known = (self._directory.describe(key, info) for key, info in reported)
             self._described = tuple(info for info in known if info is not None)
         return self._described
@@ -364,10 +362,11 @@ class FlowAccounting:
     def _free(self, rows: Rows) -> None:
         """Report flows that leave, and free their rows."""
         self._report(rows)
+        self.attribution.continuity.left(rows)
         self.table.free(rows)
 
     def _report(self, rows: Rows) -> None:
-        """Report flows that leave to the listeners and the journal."""
+        """Report flows to the listeners and the journal."""
         for listener in self._leaving:
             listener(rows)
         if self._journal is not None:
@@ -378,6 +377,7 @@ class FlowAccounting:
     def _shed_untracked(self, applied: Changes, now: float) -> None:
         """Account for flows that the full table did not track; the final counters of closed ones still count."""
         self.shed["table_full"] += applied.shed
+        self.attribution.continuity.lapse(now)
         self.ignored += applied.shed_ignored
         if any(applied.shed_totals):
             self._count_flowless("shed", applied.shed_totals, now)
@@ -391,6 +391,7 @@ class FlowAccounting:
             return
         self.pending_flows -= int(np.count_nonzero(series == PENDING))
         self.series_table.closed(series[series >= 0])
+        self.attribution.continuity.left(rows)
         self.table.free(rows)
 
     @staticmethod

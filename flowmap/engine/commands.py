@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from flowmap.attribute.answers.intervals import OwnershipInterval
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges
-from flowmap.attribute.questions import Question
+from flowmap.attribute.questions import Owners, Question
 from flowmap.config.models import Config
 from flowmap.model.deployment import DeploymentInfo
 from flowmap.model.tenure import Holders
@@ -38,6 +38,11 @@ class QuestionResult:
     """Seconds after which to ask again, if the control plane or its client gave them."""
     holders: Holders | None = None
     """Who had the address when, if the control plane keeps track of it."""
+
+    @property
+    def own_clusters(self) -> Owners:
+        """The owners that are known to have a cluster of their own."""
+        return frozenset(info.owner for info in self.deployments if info.own_cluster)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,15 @@ from flowmap.engine.commands import Configure
 from flowmap.engine.protocols import DeploymentDirectory, Journal
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
-from flowmap.export.snapshot import CatalogReport, FindingsReport, FleetReport, HistoryReport, Snapshot, StoreReport
+from flowmap.export.snapshot import (
+    CatalogReport,
+    ContinuityCounts,
+    FindingsReport,
+    FleetReport,
+    HistoryReport,
+    Snapshot,
+    StoreReport,
+)
 from flowmap.flows.table import FlowTable
 from flowmap.model.source import SourceFacts, SourceReport, SourceStats
 from flowmap.model.status import RecordingReport
@@ -85,6 +93,7 @@ def make_snapshot(
     ``taken_at``: seconds since the epoch, now if None. ``beside``: sources that measure flows counted by ``source``.
     """
     flows = measure(accounting.table, accounting.series_table.used, health=source.tells_health)
+    continuity = accounting.attribution.continuity
     return Snapshot(
         taken_at=time.time() if taken_at is None else taken_at,
         source=source.name,
@@ -104,6 +113,7 @@ def make_snapshot(
         shed=dict(accounting.shed),
         workloads_dropped=accounting.table.workloads.dropped,
         contradictions=accounting.attribution.contradictions.count,
+        continuity=ContinuityCounts(len(continuity), continuity.named, continuity.spared),
         attribution=attribution_report(accounting.attribution),
         health=source.tells_health,
         series_table=accounting.series_table.freeze(flows),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowmap.flows.table import NEVER
 from flowmap.model.namespace import OWN
-from flowmap.sources.base import Lost, NamespaceRead, ReadEvent, ReadFinished, ReadStarted
+from flowmap.sources.base import Lost, NamespaceRead, ReadEvent, ReadFinished, ReadStarted, Step
 
 
 @dataclass(slots=True)
@@ -32,6 +32,14 @@ def event_of(step: ReadStarted | ReadFinished | Lost | NamespaceRead) -> tuple[i
             return OWN, "lost"
         case NamespaceRead(number, event):
             return number, event
+
+
+def is_loss(step: Step) -> bool:
+    """Whether flows may have come and gone before it without being seen."""
+    match step:
+        case Lost() | ReadStarted("start") | NamespaceRead(_, "lost"):
+            return True
+    return False
 
 
 class ReadTimes:

@@ -80,6 +80,9 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_series_limit": [_sample(series_table.limit)],
         "flowmap_series_folded_total": [_sample(series_table.folded)],
         "flowmap_contradictions_total": [_sample(snapshot.contradictions)],
+        "flowmap_continuity_clients": [_sample(snapshot.continuity.clients)],
+        "flowmap_continuity_connections_total": [_sample(snapshot.continuity.connections)],
+        "flowmap_continuity_questions_saved_total": [_sample(snapshot.continuity.questions)],
     }
 
 

@@ -145,6 +145,17 @@ class HistoryReport:
     set_aside: int
 
 
+class ContinuityCounts(NamedTuple):
+    """Clients whose owner goes on without answers, while the same process has their connections."""
+
+    clients: int = 0
+    """Those now."""
+    connections: int = 0
+    """Connections that were named so."""
+    questions: int = 0
+    """Repetitions of questions about clients that were saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoreReport:
     """Figures of what is sent to the store of all hosts, copied for the page."""
@@ -238,6 +249,7 @@ class Snapshot:
     """Containers and processes of flows that were dropped; sources have their own tables."""
     contradictions: int = 0
     """Answers that contradict an earlier attribution in the time they cover."""
+    continuity: ContinuityCounts = ContinuityCounts()
     attribution: AttributionReport = AttributionReport()
     """Times in it are monotonic seconds."""
     questions: QuestionCounts = QuestionCounts()

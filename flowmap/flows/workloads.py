@@ -46,6 +46,14 @@ class Workloads:
         """The numbers of workloads that pass."""
         return [number for number, workload in self._known.items() if admits(workload)]
 
+    def processes(self, numbers: Numbers) -> Numbers:
+        """The same numbers, with 0 for those that do not tell for certain which process holds the sockets."""
+        different, position = np.unique(numbers, return_inverse=True)
+        known = (self.get(number) for number in different.tolist())
+        certain = [one is not None and one.pid is not None and one.process_began > 0 for one in known]
+        found: Numbers = np.where(certain, different, np.uint32(0))[position.reshape(-1)]
+        return found
+
     def learn(self, named: Iterable[tuple[int, Workload]]) -> None:
         """Set what numbers stand for."""
         for number, workload in named:

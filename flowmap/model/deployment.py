@@ -148,6 +148,8 @@ class DeploymentInfo:
     """The list that ``jobs`` was selected from; None if the jobs were not listed."""
     packages: tuple[str, ...] = ()
     """URIs of the files that the deployment consists of."""
+    own_cluster: bool = False
+    """Whether its processes are known to run nothing but this deployment: not so in a session cluster."""
 
 
 def may_own(info: DeploymentInfo) -> bool:

@@ -27,11 +27,12 @@ class Evidence:
     """Seconds since the epoch; None if there is no answer."""
     answered_at: float | None
     origin: str
-    """``live``, ``cached``, ``stale``, ``history`` or ``none``; of captures also ``catalog``, and ``assumed``: today's
-    answer, taken for the capture's time."""
+    """``live``, ``cached``, ``stale``, ``history`` or ``none``; ``continuity``: an earlier answer, as the same process
+    has had the client's connections since; of captures also ``catalog``, and ``assumed``: today's answer, taken for
+    the capture's time."""
     rule: str = ""
-    """The rule of time by which the answer counts: ``inside``, ``around``, ``grace``, ``fast``, ``assumed``; empty if
-    none does."""
+    """The rule of time by which the answer counts: ``inside``, ``around``, ``grace``, ``continuity``, ``fast``,
+    ``assumed``; empty if none does."""
     owners: tuple[Owner, ...] = ()
     error: str | None = None
     """Cause of the last failure; None if the last call returned an answer."""

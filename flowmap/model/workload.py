@@ -35,6 +35,9 @@ class Workload(NamedTuple):
     """Name of the container in its pod."""
     pod_name: str | None = None
     """``namespace/name`` of the pod."""
+    process_began: int = 0
+    """Clock ticks after boot at which the process began. 0 if it is not known, or if it was not seen to hold the socket
+    alone, in the socket's cgroup."""
 
     @property
     def labels(self) -> tuple[str, str]:

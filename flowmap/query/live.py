@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from flowmap.attribute.answers.timeline import NO_OWNERS, Judgement
+from flowmap.attribute.continuity import RULE as CONTINUITY
 from flowmap.attribute.decisions import STATES, Decision
 from flowmap.attribute.jobs import placed
 from flowmap.attribute.questions import (
@@ -305,7 +306,7 @@ class LiveQueries:
     def _decisive(self, question: Question, outcome: Judgement) -> Evidence:
         asked, arrived = outcome.answer.asked + self._epoch, outcome.answer.arrived + self._epoch
         confidence = CONFIDENCE[question.shape]
-        origin = self._origin or ("cached" if outcome.rule == "fast" else "live")
+        origin = self._origin or {"fast": "cached", CONTINUITY: CONTINUITY}.get(outcome.rule, "live")
         owners = tuple(sorted(outcome.owners))
         return Evidence(question.shape, confidence, asked, arrived, origin, outcome.rule, owners)
 

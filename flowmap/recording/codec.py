@@ -29,6 +29,7 @@ from flowmap.recording import messages
 from flowmap.recording.entries import Asked, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.settings import first_problem, kept_settings, read_settings
 from flowmap.sources.base import (
+    AddressesRemoved,
     Broadcasts,
     CaughtUp,
     Lost,
@@ -73,6 +74,7 @@ CODES: Mapping[type, int] = {
     NamespaceRead: 25,
     NamespaceGone: 26,
     NamespaceAddresses: 27,
+    AddressesRemoved: 28,
 }
 """The code of each type of entry; a :class:`TakeStep` has the code of its step. Codes never change, since recordings
 are kept. A new code, or a new field in a type, needs a higher ``recording.file.FORMAT``."""

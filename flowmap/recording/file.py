@@ -9,7 +9,7 @@ from flowmap.errors import ConfigError
 from flowmap.recording.codec import to_json
 from flowmap.recording.container import SIGNATURE, ChunkKind, encode_chunk
 
-FORMAT = 6
+FORMAT = 7
 """Version of the contents of chunks, independent of flowmap's version. A new entry or field increases it, since older
 readers do not know it; a new setting does not. All versions from 1 on can be read.
 
@@ -18,7 +18,9 @@ readers do not know it; a new setting does not. All versions from 1 on can be re
 4: records contain the workloads of their endpoints, and results of questions the processes that tenures belong to.
 5: flowmap's own connections to control planes are entries; workloads have the names that Kubernetes gives them.
 6: records contain the number of their network namespace, and what the numbers stand for is an entry; statistics of
-sources count what tables of workloads dropped."""
+sources count what tables of workloads dropped.
+7: workloads have the start of their process, and deployments whether they have a cluster of their own; addresses that
+were taken off the host are entries."""
 
 LAST_WORDS = 512
 """Bytes reserved for the END chunk."""

@@ -77,6 +77,14 @@ class Broadcasts:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesRemoved:
+    """Addresses that were taken off this host since the last step of this type, even if they are back; None: any may
+    have been."""
+
+    addresses: tuple[Address, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class OwnCalls:
     """Connections to control planes that flowmap itself has just made: local and remote endpoint of each."""
 
@@ -144,6 +152,7 @@ Step = (
     | Broadcasts
     | WorkloadsNamed
     | NamespacesNamed
+    | AddressesRemoved
     | OwnCalls
     | NamespaceOpened
     | NamespaceRead

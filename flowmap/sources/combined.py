@@ -25,7 +25,15 @@ from flowmap.errors import SourceError
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
 from flowmap.sources.after_traffic import after_traffic
-from flowmap.sources.base import MeasuringFinished, NamespaceAddresses, ReadFinished, Source, Step, WorkloadsNamed
+from flowmap.sources.base import (
+    AddressesRemoved,
+    MeasuringFinished,
+    NamespaceAddresses,
+    ReadFinished,
+    Source,
+    Step,
+    WorkloadsNamed,
+)
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
@@ -159,7 +167,7 @@ def measurements(steps: Iterator[Step]) -> Iterator[Step]:
     for step in steps:
         if isinstance(step, FlowBatch) and len(step):
             yield measured(step)
-        elif isinstance(step, WorkloadsNamed | NamespaceAddresses):
+        elif isinstance(step, WorkloadsNamed | NamespaceAddresses | AddressesRemoved):
             yield step
         elif isinstance(step, ReadFinished):
             yield MeasuringFinished(step.complete)

@@ -55,6 +55,7 @@ class RouteWatch(Generic[T]):
         drained = False
         while not drained:
             received = self._events.receive()
+            self._notice(received)
             self._stale = self._stale or bool(received.starts) or received.overrun or received.truncated > 0
             drained = received.drained
         return self._stale
@@ -81,6 +82,9 @@ class RouteWatch(Generic[T]):
             found = self.read()
         return found
 
+    def _notice(self, received: Received) -> None:
+        """Take notifications; for subclasses that need to know what changed."""
+
     def _encode(self, sequence: int) -> bytes:
         """The request for the whole list."""
         raise NotImplementedError
@@ -97,7 +101,7 @@ class RouteWatch(Generic[T]):
             if not received.starts and not received.overrun:
                 raise SourceError(f"the kernel does not list this namespace's {self.what}")
             self._stale = self._stale or received.overrun or received.truncated > 0
-            for message in _messages(received):
+            for message in messages_of(received):
                 if message.sequence != self._sequence:
                     continue  # the rest of an abandoned list
                 self._stale = self._stale or bool(message.flags & MessageFlag.DUMP_INTR)
@@ -115,6 +119,7 @@ class RouteWatch(Generic[T]):
             raise SourceError(f"the kernel does not list this namespace's {self.what}: {text}")
 
 
-def _messages(received: Received) -> Iterator[Message]:
+def messages_of(received: Received) -> Iterator[Message]:
+    """The messages in what a socket received; DecodeError if one is malformed."""
     for start, end in zip(received.starts, [*received.starts[1:], len(received.data)], strict=False):
         yield from decode_messages(received.data[start:end])

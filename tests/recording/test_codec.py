@@ -39,6 +39,7 @@ from flowmap.recording.codec import CODES, decode_entries, encode_entries
 from flowmap.recording.entries import Asked, Checkpoint, ClockSet, Entry, Marked, Undecoded
 from flowmap.recording.file import FORMAT
 from flowmap.sources.base import (
+    AddressesRemoved,
     Broadcasts,
     CaughtUp,
     Lost,
@@ -80,6 +81,8 @@ ENTRIES: list[Entry] = [
     TakeStep(Broadcasts(()), 2.0, 1.0),
     TakeStep(WorkloadsNamed(((2, Workload("/a.service", unit="a.service", pid=7, cgroup_id=1 << 40)),)), 2.0, 1.0),
     TakeStep(WorkloadsNamed(()), 2.0, 1.0),
+    TakeStep(AddressesRemoved((Address.parse("10.0.0.1"), Address.parse("fe80::1"))), 2.0, 1.0),
+    TakeStep(AddressesRemoved(None), 2.0, 1.0),
     TakeStep(NamespacesNamed(((1, NetworkNamespace(4026532000, "blue")), (9, NetworkNamespace(1 << 33)))), 2.0, 1.0),
     Undecoded(2.0, 1.0, Datagrams(b"", ())),
     Undecoded(2.0, 1.0, Datagrams(bytes(range(64)), (0, 4, 4, 60), int(Flag.END_UNANNOUNCED))),
@@ -133,7 +136,7 @@ def test_every_cut_of_a_chunk_is_refused_or_shorter() -> None:
 def test_every_command_has_a_code() -> None:
     assert {kind for kind in (*get_args(Command), *get_args(Step)) if kind not in (TakeStep, Ask)} - set(CODES) == set()
     assert len(set(CODES.values())) == len(CODES)
-    assert (max(CODES.values()), FORMAT) == (27, 6), "another entry makes the format grow"
+    assert (max(CODES.values()), FORMAT) == (28, 7), "another entry makes the format grow"
 
 
 def test_an_entry_says_which_field_cannot_be_read() -> None:

@@ -9,6 +9,7 @@ from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.answers.shape_stats import ShapeStats
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges, Schedule
+from flowmap.attribute.continuity import Continuity
 from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
@@ -33,6 +34,7 @@ class Asking:
         cache: AnswerCache,
         new_answers: NewAnswers,
         forced: set[Question],
+        continuity: Continuity,
     ) -> None:
         """``forced``: questions of resting shapes that a decision needs."""
         self.left = False
@@ -45,6 +47,7 @@ class Asking:
         self._cache = cache
         self._new_answers = new_answers
         self._forced = forced
+        self._continuity = continuity
         self._unguarded: set[int] = set()  # service endpoints with a ``source`` answer newer than that about the host
         self._probe_at = NEVER
 
@@ -85,6 +88,9 @@ class Asking:
         return [question for question in self.questions_about(number) if not question.place.is_flink]
 
     def _ask_about(self, number: int, now: float) -> list[Question]:
+        if self._continuity.spares(number, now):
+            self._schedule.postpone(number, now + self._settings.positive_ttl)
+            return []
         about = self.charged_about(number)
         worth = [one for one in about if one.shape is not Shape.HOST and self._worth_asking(one, now)]
         worth += self._hosts(about)

@@ -124,6 +124,10 @@ async def ask_owners(
     )
 
 
+PER_JOB = "PER_JOB"
+"""Mode of a deployment with a cluster of its own; the other is ``SESSION``."""
+
+
 def describe(deployment: Deployment, workspace: str, namespace: str, answer: DeploymentsAnswer) -> DeploymentInfo:
     """An element of an answer about endpoints."""
     found = listed(deployment, workspace, namespace)
@@ -135,6 +139,7 @@ def describe(deployment: Deployment, workspace: str, namespace: str, answer: Dep
         labels=found.labels or {},
         jobs_by_state=found.jobs_by_state or {},
         seen_at=answer.answered_at,
+        own_cluster=deployment.deployment_target is not None and deployment.deployment_target.mode == PER_JOB,
     )
 
 

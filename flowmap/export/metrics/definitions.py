@@ -255,6 +255,19 @@ _TABLES = (
         "counter",
         "Answers that contradict an earlier attribution in the time they cover.",
     ),
+    Metric(
+        "flowmap_continuity_clients",
+        "gauge",
+        "Client addresses whose owner needs no new answer, as one process has had their connections without a gap.",
+    ),
+    Metric(
+        "flowmap_continuity_connections_total", "counter", "Connections that were named by their process, with no call."
+    ),
+    Metric(
+        "flowmap_continuity_questions_saved_total",
+        "counter",
+        "Questions about clients that were not repeated, as their process goes on.",
+    ),
 )
 
 _FINDINGS = (

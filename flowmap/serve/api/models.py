@@ -114,9 +114,13 @@ class Evidence(Answer):
     confidence: Text = Field(description="exact, strong or candidate.")
     asked_at: Time
     answered_at: Time
-    origin: Text = Field(description="live, cached, stale, history or none; for captures also catalog or assumed.")
+    origin: Text = Field(
+        description="live, cached, continuity (an earlier answer: the same process has had the client's connections "
+        "since), stale, history or none; for captures also catalog or assumed."
+    )
     rule: Text = Field(
-        description="Rule of time by which the answer counts: inside, around, grace, fast or assumed; empty: none."
+        description="Rule of time by which the answer counts: inside, around, grace, continuity, fast or assumed; "
+        "empty: none."
     )
     owners: list[DeploymentName]
     error: Text | None = Field(description="Cause of the last failure; null if the last call returned an answer.")
@@ -233,8 +237,8 @@ class AskedQuestion(Answer):
     destination: FlowEndpoint | None = Field(description="dstIp and dstPort; port 0: none.")
     answers: list[ReceivedAnswer] = Field(description="The answers that are kept and the decisive one, oldest first.")
     rule: Text = Field(
-        description="Rule of time by which an answer counts: inside, around, grace or fast; unconfirmed: no rule can "
-        "hold any more; empty: the flow waits for an answer, or the decision does not use this question."
+        description="Rule of time by which an answer counts: inside, around, grace, continuity or fast; unconfirmed: "
+        "no rule can hold any more; empty: the flow waits for an answer, or the decision does not use this question."
     )
     owners: list[DeploymentName] = Field(description="Owners that the question contributes.")
     confirmed_from: Time = Field(description="Start of the newest ownership interval; null for one answer.")

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from flowmap.errors import SourceError
+from flowmap.errors import DecodeError, SourceError
 from flowmap.model.address import Address, Endpoint
-from flowmap.sources.base import Finding
-from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket, OpenSocket
-from flowmap.sources.route_watch import RouteWatch
+from flowmap.sources.base import AddressesRemoved, Finding
+from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket, OpenSocket, Received
+from flowmap.sources.route_watch import RouteWatch, messages_of
 from flowmap.system import proc
 from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
 from flowmap.wire.netlink.inet_diag_columns import DecodedSockets, decode_sockets
 from flowmap.wire.netlink.messages import Control, Message, decode_messages, decode_status
-from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, AddressGroup, decode_address, encode_addresses
+from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, OLD_ADDRESS, AddressGroup, decode_address, encode_addresses
 
 _WAIT = 5.0  # seconds for the next part of an answer; the kernel answers within the send
 NOTE = "client_ports"
@@ -112,6 +112,24 @@ class AddressWatch(RouteWatch[set[Address]]):
 
     def __init__(self, open_socket: OpenSocket = NetlinkSocket) -> None:
         super().__init__(AddressGroup, open_socket)
+        self._removed: set[Address] = set()
+        self._unsure = False
+
+    def take_removed(self) -> Iterator[AddressesRemoved]:
+        """The addresses that were removed since the last call, if there are any."""
+        removed, unsure = tuple(sorted(self._removed)), self._unsure
+        self._removed, self._unsure = set(), False
+        if removed or unsure:
+            yield AddressesRemoved(None if unsure else removed)
+
+    def _notice(self, received: Received) -> None:
+        self._unsure = self._unsure or received.overrun or received.truncated > 0
+        try:
+            for message in messages_of(received):
+                if message.type == OLD_ADDRESS and (address := decode_address(message.payload)) is not None:
+                    self._removed.add(address)
+        except DecodeError:
+            self._unsure = True
 
     def _encode(self, sequence: int) -> bytes:
         return encode_addresses(sequence=sequence)

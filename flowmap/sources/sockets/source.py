@@ -138,7 +138,6 @@ class SocketsSource:
         self._undecided_until = float("inf")
         self._found: set[Address] | None = None  # addresses that are not reported yet
         self._missed = False  # an overrun since the last complete read began
-        self._aborted = 0
         self.stats.receive_buffer = events.receive_buffer
         self.stats.up = True
 
@@ -206,6 +205,7 @@ class SocketsSource:
         self.stats.count_resync(reason)
         yield ReadStarted(reason)
         self._read_surroundings()
+        yield from self._watch.take_removed()
         parts: list[Rows] = []
         complete = True
         for family in FAMILIES:

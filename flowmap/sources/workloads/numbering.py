@@ -160,5 +160,6 @@ class Numbering:
 def _workload(key: _Key, path: str | None, unknown: str) -> Workload:
     process = key.process
     said = "; ".join(part for part in (unknown, process.unknown) if part)
+    began = process.began if key.cgroup and not process.cgroup else 0  # else the socket was passed on
     known = Workload(path, pid=process.pid, command=process.command, unknown=said)
-    return known._replace(cgroup_id=key.cgroup, namespace=key.namespace)
+    return known._replace(cgroup_id=key.cgroup, namespace=key.namespace, process_began=began)

@@ -44,6 +44,8 @@ class Process(NamedTuple):
     unknown: str = ""
     cgroup: str = ""
     """Path of its cgroup, or of one of several processes, if that is not the one of the socket."""
+    began: int = 0
+    """Clock ticks after boot at which it began; 0 where it was not seen to hold the socket alone."""
 
 
 class ProcessSearch:
@@ -151,7 +153,7 @@ class ProcessSearch:
             return None
         process = self._process(members[0]) or Process(members[0])
         # Else it has ended, and its pid may be another's.
-        return process._replace(unknown=ALONE) if cgroup_members.pids(cgroup) == members else None
+        return process._replace(unknown=ALONE, began=0) if cgroup_members.pids(cgroup) == members else None
 
     def _process(self, pid: int, *, elsewhere: bool = False) -> Process | None:
         """The process, as it is named now; None if it has ended, or is hidden. ``elsewhere``: with its cgroup."""
@@ -160,7 +162,17 @@ class ProcessSearch:
         except OSError:
             return None
         group = cgroup_members.path_of(self._proc / str(pid)) if elsewhere else ""
-        return Process(pid, command.rstrip(b"\n").decode(errors="backslashreplace"), cgroup=group)
+        return Process(
+            pid, command.rstrip(b"\n").decode(errors="backslashreplace"), cgroup=group, began=self._began(pid)
+        )
+
+    def _began(self, pid: int) -> int:
+        """When the process began (proc_pid_stat(5), field 22): it tells the process from a later one with its pid."""
+        try:
+            fields = (self._proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+            return int(fields[19])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def _pids(self) -> list[int]:
         try:

@@ -15,6 +15,8 @@ from flowmap.wire.netlink.messages import AttributeReader, MessageFlag, encode_a
 
 NEW_ADDRESS = 20
 """RTM_NEWADDR: an address in a dump, or an added one."""
+OLD_ADDRESS = 21
+"""RTM_DELADDR: a removed address."""
 NEW_LINK = 16
 """RTM_NEWLINK: an interface in a dump, or an added or changed one."""
 _GET_ADDRESS, _GET_LINK = 22, 18
@@ -71,7 +73,7 @@ def encode_addresses(*, sequence: int = 0) -> bytes:
 
 
 def decode_address(payload: bytes | memoryview) -> Address | None:
-    """The address in one RTM_NEWADDR; None for other families; DecodeError if it is cut or has no address."""
+    """The address in one RTM_NEWADDR or RTM_DELADDR; None for other families; DecodeError if it has none, or is cut."""
     family, _, found = _addresses(payload)
     if family not in (_AF_INET, _AF_INET6):
         return None
