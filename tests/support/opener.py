@@ -43,6 +43,7 @@ class OpenerProcess:
     def __init__(self, directory: Path, *, prefix: Sequence[str] = (), arguments: Sequence[str] = ()) -> None:
         self.socket = directory / "opener.sock"
         self.log = directory / "opener.log"
+        self._started = 0
         self._command = [*prefix, sys.executable, "-m", "flowmap", "opener", "--socket", str(self.socket), *arguments]
         self.start()
 
@@ -50,7 +51,9 @@ class OpenerProcess:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stderr=log)
         deadline = time.monotonic() + 30
-        while not self.socket.exists() and self.process.poll() is None and time.monotonic() < deadline:
+        self._started += 1
+        while self.log.read_text().count("listening on") < self._started and time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.02)
 
     def kill(self) -> None:
