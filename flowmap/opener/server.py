@@ -16,7 +16,7 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
 from typing import Protocol
 
@@ -104,10 +104,12 @@ class Namespaces:
         """By inode: the start of the last search that did not find it; None for the first search."""
         self._searched_at: float | None = None
 
-    def note(self, found: Iterable[int], started: float) -> None:
-        """Take the inodes of a search that started at ``started``."""
+    def note(self, found: Set[int], also: Set[int], started: float) -> None:
+        """Take the inodes of a search for all that started at ``started``. ``also``: those that were found by a path
+        only, of which it is not known when they were absent."""
         known = self.absent_at
         self.absent_at = {inode: known.get(inode, self._searched_at) for inode in found}
+        self.absent_at |= {inode: known.get(inode) for inode in also - found}
         self._searched_at = started
 
 
@@ -260,12 +262,14 @@ class Opener:
     def _update(self, started: float) -> None:
         """Search, and send every daemon what has changed."""
         self._searched_at, self._next_search = started, started + self._every
-        searches: dict[tuple[str, ...] | None, Search] = {}
+        every = self._search(None)  # also for a daemon that wants some: else an old one could seem new
+        searches: dict[tuple[str, ...] | None, Search] = {None: every}
         for client in list(self._clients.values()):
             if client.hello is not None and client.hello.wanted not in searches:
                 searches[client.hello.wanted] = self._search(client.hello.wanted)
         self._failures = {}
-        self._namespaces.note({inode for found in searches.values() for inode in found.namespaces}, started)
+        wanted = {inode for found in searches.values() for inode in found.namespaces}
+        self._namespaces.note(every.namespaces.keys(), wanted, started)
         for client in list(self._clients.values()):
             if client.hello is None:
                 continue

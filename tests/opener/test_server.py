@@ -313,7 +313,16 @@ def test_a_directory_that_is_missing(tmp_path: Path) -> None:
 
 def test_when_namespaces_were_absent() -> None:
     known = Namespaces()
-    known.note([1, 2], 10.0)
-    known.note([1, 3], 20.0)
-    known.note([1, 2, 3], 30.0)
-    assert known.absent_at == {1: None, 2: 20.0, 3: 10.0}
+    known.note({1, 2}, {1}, 10.0)
+    known.note({1, 3}, {1, 4}, 20.0)
+    known.note({1, 2, 3, 4}, {4}, 30.0)
+    assert known.absent_at == {1: None, 2: 20.0, 3: 10.0, 4: None}
+
+
+def test_a_daemon_that_wants_more_gets_no_false_times(path: Path) -> None:
+    host = Host()
+    host.inodes |= {7: "blue", 8: "red"}
+    with served(path, host):
+        Peer(path, wanted=("blue",)).until(Report)
+        messages = Peer(path).until(Report)
+    assert [(one.inode, one.absent_at) for one in messages if isinstance(one, Opened)] == [(7, None), (8, None)]

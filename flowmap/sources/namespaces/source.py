@@ -331,7 +331,8 @@ class NamespacesSource:
             "over_limit": report.over_limit if report else 0,
             "failed": len(self._failed) + (report.failed if report else 0),
         }
-        stats.opener, stats.namespace_pause = report is not None, self._pace.pause
+        stats.opener = report is not None and self._client.fileno() >= 0
+        stats.namespace_pause = self._pace.pause
         notes = _notes(self._client.error, report, self._pace)
         if any(stats.notes.get(key) != note for key, note in notes.items()) or KEYS & stats.notes.keys() - notes.keys():
             stats.notes = {key: note for key, note in stats.notes.items() if key not in KEYS} | notes
