@@ -105,9 +105,12 @@ class Server:
         ``token``: a repeat with it adds no rows if it comes soon. ``few``: the server may collect the rows with those
         of others before it writes them.
         """
-        options = {"query": into, "async_insert": str(int(few)), "wait_for_async_insert": "1"}
-        if token:
-            options |= {"insert_deduplicate": "1", "insert_deduplication_token": token}
+        options = {"query": into}
+        if few:  # collected inserts have no tokens, and some versions refuse them with deduplication in views
+            options |= {"async_insert": "1", "wait_for_async_insert": "1"}
+            options |= {"deduplicate_blocks_in_dependent_materialized_views": "0"}
+        else:
+            options |= {"async_insert": "0", "insert_deduplicate": "1", "insert_deduplication_token": token}
         self._post(options, body, seconds=INSERT_SECONDS, encoding=encoding)
 
     def close(self) -> None:

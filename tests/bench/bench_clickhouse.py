@@ -37,15 +37,15 @@ DEPLOYMENTS, SERVICES = 2_000, 20
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """The engine in another process, with all tables."""
+def server() -> Iterator[tuple[Server, int]]:
+    """The engine in another process, with all tables, and the id of the process."""
     command = [sys.executable, "-m", "tests.clickhouse.stand_in"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         url, database = process.stdout.readline().split()
         made = Server(ServerAddress(url, database))
         try:
-            yield made
+            yield made, process.pid
         finally:
             made.close()
             process.stdin.close()
@@ -79,7 +79,7 @@ def send(flows: int) -> None:
         reading, reading_cpu = time.perf_counter() - began, time.process_time() - cpu
         assert stored == flows
         print(f"read without sending  {reading:6.2f} s  {reading_cpu:5.2f} s of CPU")
-        with server() as there:
+        with server() as (there, _):
             sender = Sender(spool, there, origin)
             began, cpu, usage = time.perf_counter(), time.process_time(), resource.getrusage(resource.RUSAGE_SELF)
             while sender.figures.sent < flows:
@@ -132,8 +132,14 @@ FROM (
 """
 
 
+def peak(pid: int) -> float:
+    """The largest size of a process so far, in GB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
+
+
 def join(rows: int) -> None:
-    with server() as there:
+    with server() as (there, pid):
         began = time.perf_counter()
         there.run(made_rows(rows), seconds=3000)
         made = time.perf_counter() - began
@@ -157,7 +163,7 @@ def join(rows: int) -> None:
             days.append(time.perf_counter() - began)
         print(
             f"{rows:>12,} rows: made in {made:6.1f} s, summed in {scan:5.2f} s, joined in {both:6.2f} s "
-            f"({rows / both / 1e6:.2f} M/s), a deployment's day in {sorted(days)[1]:5.2f} s"
+            f"({rows / both / 1e6:.2f} M/s, at most {peak(pid):.1f} GB), a deployment's day in {sorted(days)[1]:5.2f} s"
         )
 
 

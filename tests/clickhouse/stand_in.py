@@ -28,13 +28,15 @@ class StandIn:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.faults: deque[str] = deque()
-        """``500``, ``reset`` (before anything is done), ``lost reply`` (after it is done), ``slow``, ``full``, or an
-        empty string for none."""
+        """``reset`` (before anything is done), ``lost reply`` (after it is done), ``held reply`` (the same, and the
+        connection stays open), ``slow``, a key of ERRORS, or an empty string for none."""
         self.password = ""
         self.inserts: list[str] = []
         """The statements of inserts that reached the engine."""
         self.released = threading.Event()
-        """Set to answer requests with the fault ``slow``."""
+        """Set to answer requests with the fault ``slow`` or ``held reply``."""
+        self.holding = threading.Semaphore(0)
+        """Released when a reply is held."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -97,7 +99,10 @@ class StandIn:
                     code = re.search(r"Code: (\d+)", str(error))
                     self._reply(500, str(error).encode(), int(code[1]) if code else 1)
                     return
-                if fault == "lost reply":
+                if fault == "held reply":
+                    stand_in.holding.release()
+                    stand_in.released.wait(60)
+                if fault in ("lost reply", "held reply"):
                     self.close_connection = True
                     return
                 self._reply(200, answer, 0)

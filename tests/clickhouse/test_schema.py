@@ -188,3 +188,13 @@ def test_hosts_disagree(tables: Engine) -> None:
     assert connections(tables, "disagree, seen_by") == [[1, ["a", "b"]]]
     observed = tables.rows(f"SELECT arrayMap(one -> one.1, observations) FROM connections{DAY}")
     assert observed == [[["a", "b"]]]
+
+
+def test_rollups_follow_by_themselves(tables: Engine) -> None:
+    """The server's own refreshes, from minutes to hours to days; here the test says when."""
+    insert(tables, A, B, A._replace(number=2, client="10.0.0.1:40002", ended=7300, sent=7))
+    for name in ("minutes", "hours", "days"):
+        for step in ("START", "REFRESH", "WAIT", "STOP"):
+            tables.execute(f"SYSTEM {step} VIEW {name}_refresh")
+        sums = tables.rows(f"SELECT sum(connections), sum(transmit_bytes), count() FROM {name}")
+        assert sums == [[2, 107, {"days": 1}.get(name, 2)]], name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -138,6 +140,26 @@ def test_killed_between_insert_and_reply(host: Host) -> None:
     assert host.ports() == [1, 2, 3]
     assert len([one for one in host.stand_in.inserts if "INTO ends_1" in one]) == 2
     assert sender.figures.sent == 3
+
+
+def test_killed_for_real_with_each_insert_in_flight(host: Host) -> None:
+    """SIGKILL when the server has the rows and the sender does not know: with names, with flows, with the report."""
+    host.write(*flows(1, 2))
+    address = ServerAddress(host.stand_in.url, host.stand_in.engine.database)
+    code = (
+        "import sys; from flowmap.clickhouse.bodies import Origin; from flowmap.clickhouse.sender import Sender; "
+        "from flowmap.clickhouse.server import Server, ServerAddress; from flowmap.history.spool import Spool; "
+        "Sender(Spool(sys.argv[1]), Server(ServerAddress(*sys.argv[2:4])), Origin('web-1')).turn()"
+    )
+    for at in range(3):
+        host.stand_in.faults.extend([""] * at + ["held reply"])
+        with subprocess.Popen([sys.executable, "-c", code, host.path, address.url, address.database]) as process:
+            assert host.stand_in.holding.acquire(timeout=60)
+            process.kill()
+        host.stand_in.faults.clear()
+        host.write(*flows(3 + at))
+    host.sender.turn()
+    assert host.ports() == [1, 2, 3, 4, 5]
 
 
 def test_killed_before_the_cursor_is_saved(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
