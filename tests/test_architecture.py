@@ -164,6 +164,7 @@ SCENARIOS: dict[str, str] = {
     "cli/test_imports.py": "what each command imports",
     "cli/test_streams.py": "every command in every locale",
     "clickhouse/test_commands.py": "flowmap fleet query, peers and flows, over the engine",
+    "clickhouse/test_daemon_reads.py": "a daemon that answers from the store",
     "clickhouse/test_dashboard.py": "the dashboard of config/grafana for ClickHouse",
     "clickhouse/test_documents.py": "the questions of clickhouse/README.md",
     "control/alibaba/test_oracle.py": "the vendor's SDK as oracle",
