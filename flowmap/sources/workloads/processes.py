@@ -24,7 +24,7 @@ from flowmap.system.open_files import links, open_descriptors, socket_inode
 SLICE = 0.005
 """Longest part of a search that runs at once, in seconds."""
 SHARE = 100
-"""A search takes one part in so many of the time."""
+"""A search takes one part in so many of a core."""
 LIMIT = 65_536
 """Sockets that are searched for at a time; the others wait for the next search."""
 _AT_ONCE = 256  # descriptors read between two looks at the clock
