@@ -88,10 +88,14 @@ def _hidden_containers(name: str, cgroups: set[int], mount: Mount) -> Finding | 
         return Finding(name, "degraded", f"no container and no unit is known: {cause}", UNIFIED)
     paths = CgroupPaths(mount).find(cgroups - {0}) or {}
     hidden = sum(path is None for path in paths.values())
+    whole = is_whole(mount.path)
     if hidden:
         message = f"{hidden} of {len(paths)} cgroups with sockets are not in the tree at {mount.path}"
-        part = "" if is_whole(mount.path) else ", which is a part of the host's"
+        part = "" if whole else ", which is a part of the host's"
         return Finding(name, "degraded", f"{message}{part}: their containers and units are not known", MOUNT)
+    if not whole:
+        message = f"the tree at {mount.path} is a part of the host's: containers and units outside are not known"
+        return Finding(name, "degraded", message, MOUNT)
     if mount.hybrid:
         message = f"cgroup v1 is in use beside {mount.path}: containers that exist only in v1 are not known"
         return Finding(name, "degraded", message, UNIFIED)

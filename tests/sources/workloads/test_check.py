@@ -15,6 +15,12 @@ from flowmap.system.privileges import Capability
 NO_TREE = Mount(None, cause="no cgroup v2 tree is mounted here")
 
 
+@pytest.fixture(autouse=True)
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trees here are visible from their root on."""
+    monkeypatch.setattr(check, "is_whole", lambda _: True)
+
+
 def rows(cgroups: set[int], mount: Mount, processes: str = "off") -> dict[str, Finding]:
     return {one.name: one for one in check.findings(cgroups, processes=processes, mount=mount)}
 
@@ -46,8 +52,11 @@ def test_without_a_tree(hybrid: bool, remedy: str) -> None:
     assert (found.level, found.remedy) == ("degraded", remedy) and NO_TREE.cause in found.message
 
 
-def test_a_part_of_the_tree_is_called_one(tmp_path: Path) -> None:
-    assert "a part of the host's" in rows({1 << 60}, Mount(tmp_path))["sockets.containers"].message
+@pytest.mark.parametrize("cgroups", [{1 << 60}, set[int](), {1}])
+def test_a_part_of_the_tree_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroups: set[int]) -> None:
+    monkeypatch.setattr(check, "is_whole", lambda _: False)
+    found = rows(cgroups, Mount(tmp_path))["sockets.containers"]
+    assert found.level == "degraded" and "a part of the host's" in found.message
 
 
 def test_names_of_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
