@@ -86,6 +86,8 @@ def _tell(result: Result) -> None:
           f"{'no' if result.inexact else 'yes'}; {result.faulty_calls} calls met a fault")  # fmt: skip
     for number, used in enumerate(result.used):
         print(f"  daemon {number}: {used}")
+    if any(result.by_process):
+        print("  {} connections named by their process, {} questions saved".format(*result.by_process))
     if result.counted_once is not None:
         print(f"  each connection counted at one daemon: {sum(result.counted_once)} bytes, "
               f"{result.bytes + result.missing} were forwarded")  # fmt: skip

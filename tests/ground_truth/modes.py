@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Scene = Literal["", "dataflow", "hosts", "late", "udp"]
+Scene = Literal["", "dataflow", "hosts", "late", "processes", "udp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,8 @@ class Mode:
     """The daemon's settings."""
     fleet: bool = False
     """Three daemons share answers and budget through a server with faults."""
+    processes: bool = False
+    """Each owner of an address has a process of its own, and there are few calls."""
 
     @property
     def answer_age(self) -> float:
@@ -90,6 +92,10 @@ MODES: Mapping[str, Mode] = {
     "overrun": Mode("storms overrun the netlink buffer", 99.0, trouble="overrun"),
     "ipv6": Mode("IPv6, with NAT both ways", network=V6),
     "sockets": Mode("the socket table of the clients' host as source", source="sockets"),
+    "processes": Mode(
+        "processes that are the owners of addresses, come and go, and name what few calls cannot", 0.0,
+        source="sockets", scene="processes", processes=True,
+    ),
     "udp": Mode("UDP tuples that change hands within the kernel's time-out", scene="udp"),
     "dataflow": Mode(
         "an API that knows only what deployments read from and write to, and strangers outside their networks",

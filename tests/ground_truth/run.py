@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 LOOK_EVERY = 0.4
 """Seconds between two looks at the daemons; a thousandth of a long run."""
-RATE, BURST = 60, 30
+RATE, BURST, FEW = 60, 30, 0.7
 """Calls a second that the daemon may make."""
 UDP_HEADERS = {"ip": 28, "ip6": 48}
 """Bytes of a datagram besides its payload."""
@@ -62,6 +62,8 @@ class Outcome:
     """What the daemon says of flows with a wrong name and of those it missed, by their number."""
     used: Sequence[tuple[Use, Use]]
     """Memory in MiB and open descriptors of each daemon."""
+    by_process: tuple[int, int]
+    """Connections named by their process, and questions about clients that it saved."""
     counted_once: tuple[int, int] | None
     """Of a fleet, the bytes of all connections, each as one of its daemons counted it; here in turns."""
 
@@ -135,7 +137,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "endpoint": url,
             "workspace": WORKSPACE,
             "credentials": {"access_key_id": "sandbox-access-key", "access_key_secret": "sandbox-secret"},
-            "rate": RATE,
+            "rate": FEW if mode.processes else RATE,
             "burst": BURST,
             "max_in_flight": 16,
             # A busy machine makes calls slow: only where they fail on purpose may that count as a failure.
@@ -145,7 +147,10 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
         "collect": {
             "source": mode.source,
             "exclude": ["127.0.0.0/8", STORM_NET],
-            "sockets": {"interval": f"{timing.resync:g}s"},
+            "sockets": {
+                "interval": f"{timing.resync:g}s",
+                **({"processes": "all"} if mode.processes else {}),
+            },
             "conntrack": {"resync": f"{timing.resync:g}s", **({"receive_buffer": SMALL_BUFFER} if small else {})},
         },
         "attribute": {
@@ -206,8 +211,15 @@ def _report(
         plan, record, verdict, _bytes(plan, record, observer, _witnessed(plan, record, made)), calls,
         total_of(observer.samples, "flowmap_source_overruns_total"), 1000 * total / max(1, verdict.flows),
         _named_within(observer.samples), _evidence(observer, verdict),
-        [(one.memory, one.descriptors) for one in observers], _counted_once(observers) if others else None,
+        [(one.memory, one.descriptors) for one in observers], _by_process(observer.samples),
+        _counted_once(observers) if others else None,
     )  # fmt: skip
+
+
+def _by_process(samples: SAMPLES) -> tuple[int, int]:
+    names = ("flowmap_continuity_connections_total", "flowmap_continuity_questions_saved_total")
+    connections, questions = (total_of(samples, name) for name in names)
+    return connections, questions
 
 
 def _counted_once(observers: Sequence[Observer]) -> tuple[int, int]:

@@ -83,8 +83,32 @@ def late(maker: Maker, left: list[str]) -> None:
     common(maker, left, told_after=LATE)
 
 
+def processes(maker: Maker, left: list[str]) -> None:
+    """Each owner has an address for a while, and a process of its own there: with a connection that lasts as long, and
+    others that last for some reads. A few are too short for their process to be found."""
+    draw = maker.random
+    for n, address in enumerate(left):
+        at, owners = 0.0, 1 + int(maker.duration / draw.choice((15.0, 30.0, 60.0)))
+        for k in range(owners):
+            owner = maker.deployment(f"p{n}-{k}")
+            until = maker.duration if k == owners - 1 else maker.duration * (k + draw.uniform(0.8, 1.0)) / owners
+            maker.actions.append(Tenure(round(at, 3), address, (owner,)))
+            services = maker.deployments[owner].services
+            maker.add(at + 0.1, address, owner, services[0], TCP, until - at, 0.5, Fate.CLOSE)
+            begins = at + draw.uniform(4.0, 8.0)
+            while begins < until - maker.grace - 0.5:
+                life = min(draw.choice((0.1, *[6.0] * 9)) * draw.uniform(1.0, 3.0), until - begins)
+                fate = draw.choice((Fate.CLOSE, Fate.CLOSE, Fate.ABORT, Fate.VANISH))
+                maker.add(begins, address, owner, draw.choice(services), TCP, life, 0.5, fate)
+                begins += draw.expovariate(maker.rate)
+            if k < owners - 1:
+                maker.actions.append(Tenure(round(until, 3), address, ()))
+                at = until + draw.choice((0.2, 1.0, 4.0))
+    left.clear()
+
+
 SCENES: Mapping[Scene, Callable[[Maker, list[str]], None]] = {
-    "": common, "dataflow": dataflow, "hosts": hosts, "late": late, "udp": udp,
+    "": common, "dataflow": dataflow, "hosts": hosts, "late": late, "processes": processes, "udp": udp,
 }  # fmt: skip
 
 

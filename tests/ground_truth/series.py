@@ -68,6 +68,7 @@ class Result:
     named_within: tuple[float, float] = (0.0, 0.0)
     used: tuple[str, ...] = ()
     """What each daemon used of its host."""
+    by_process: tuple[int, int] = (0, 0)
     counted_once: tuple[int, int] | None = None
     """See :class:`Outcome`."""
     failures: tuple[str, ...] = ()
@@ -143,7 +144,8 @@ def _result(outcome: Outcome) -> Result:
         verdict.attributed, verdict.tied, verdict.untied, counted.snapshots, len(counted.imbalances),
         sum(counted.observed), counted.missing, counted.udp_share, calls.asked, calls.ties, calls.faulty,
         calls.allowed, outcome.overruns, outcome.named_within,
-        tuple(f"memory {memory} MiB; descriptors {open_}" for memory, open_ in outcome.used), outcome.counted_once,
+        tuple(f"memory {memory} MiB; descriptors {open_}" for memory, open_ in outcome.used),
+        outcome.by_process, outcome.counted_once,
         tuple(outcome.failures(share=MODES[outcome.plan.mode].share)),
     )  # fmt: skip
 

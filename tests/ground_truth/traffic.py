@@ -18,7 +18,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
+from tests.ground_truth.modes import MODES
 from tests.ground_truth.plan import TCP, UDP, Connect, Fate, Faults, Plan, Service, Storm, Tenure
+from tests.ground_truth.processes import ClientProcess
 from tests.ground_truth.stage import Stage
 from tests.ground_truth.truth import Change, Connection, Record
 from tests.ground_truth.world import World
@@ -28,6 +30,8 @@ PUSH_AFTER = 2.5
 """Seconds of silence after which the server of a :attr:`Fate.PUSHED` connection speaks."""
 PUSH, ANSWER = b"P", b"A"
 """First byte of a connection: whether its server will speak unasked."""
+OTHER_PROGRAM = 40
+"""Where owners have processes of their own, one connection in so many is made by another process of the host."""
 HASTE = 3.0
 """Seconds a client waits for an answer, or for its own last tasks, before it gives up."""
 
@@ -113,6 +117,8 @@ class Director:
         self._blind_since: float | None = None
         self._partial = False
         self._hold = asyncio.Event()
+        self._tenures: dict[str, int] = {}
+        self._processes: dict[tuple[str, int], ClientProcess] = {}
 
     async def before(self) -> None:
         """Tell the control plane who has what at the start, and open what is older than the daemon."""
@@ -148,9 +154,12 @@ class Director:
         for address in self._running:
             await self._leave(address)
         publishing.cancel()
+        for process in self._processes.values():
+            process.close()
 
     def _holds(self, tenure: Tenure, now: float) -> None:
         self._holders[tenure.address] = tenure.owners
+        self._tenures[tenure.address] = self._tenures.get(tenure.address, 0) + 1
         self._world.hold(tenure, now)
         known = now + tenure.told_after + self._world.data_age
         self.record.changes.append(Change(now, tenure.address, frozenset(tenure.owners), known))
@@ -201,15 +210,38 @@ class Director:
 
     async def _live(self, connection: Connection, service: Service, over: asyncio.Event) -> None:
         try:
-            hold = self._hold if connection.older else None
-            await _Client(connection, service, over, hold, self._stage.lingers).live()
-        except OSError as error:
-            connection.failure = connection.failure or errno.errorcode.get(error.errno or 0, repr(error))
-        except (TimeoutError, asyncio.CancelledError) as error:
+            if (process := self._process_of(connection)) is not None:
+                await process.live(connection, service, over)
+            else:
+                hold = self._hold if connection.older else None
+                await live(connection, service, over, hold, self._stage.lingers)
+        except asyncio.CancelledError as error:
             connection.failure = type(error).__name__
         finally:
             connection.ended = time.time()
             self._world.disconnected(connection.plan)
+
+    def _process_of(self, connection: Connection) -> ClientProcess | None:
+        """The process of the address's owner; None: this one, which stands for other programs of the host."""
+        plan = connection.plan
+        if not MODES[self._plan.mode].processes or connection.older or plan.number % OTHER_PROGRAM == 0:
+            return None
+        tenure = plan.address, self._tenures.get(plan.address, 0)
+        if tenure not in self._processes:
+            self._processes[tenure] = ClientProcess(self._stage.clients.path, self._stage.lingers)
+        return self._processes[tenure]
+
+
+async def live(
+    connection: Connection, service: Service, over: asyncio.Event, hold: asyncio.Event | None, lingers: int
+) -> None:
+    """Make a connection, until it is over as planned or ``over`` is set; what goes wrong is in its ``failure``."""
+    try:
+        await _Client(connection, service, over, hold, lingers).live()
+    except OSError as error:
+        connection.failure = connection.failure or errno.errorcode.get(error.errno or 0, repr(error))
+    except (TimeoutError, asyncio.CancelledError) as error:
+        connection.failure = type(error).__name__
 
 
 class _Client:
