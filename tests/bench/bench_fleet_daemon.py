@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from flowmap.cli.output.text import table
 from flowmap.fleet.requests import FleetScope
-from tests.support.sandbox import running_sandbox
 from tests.support.fleet import settled
 from tests.support.host import WORKSPACE, Daemon
 from tests.support.netns import namespace
+from tests.support.sandbox import running_sandbox
 from tests.support.valkey import running
 from tests.support.waiting import until
 

@@ -191,6 +191,32 @@ def test_a_lost_message_costs_time_only_and_is_counted(server: ValkeyServer, mon
     asyncio.run(main())
 
 
+def test_a_message_counts_only_after_an_exchange_that_shows_the_same_clock(server: ValkeyServer) -> None:
+    """The server's clock is set while a message is under way: its answer has the times of another clock."""
+
+    async def main() -> None:
+        world = orders()
+        world.hold.clear()
+        wire, shift = Wire(server.address), [0.0]
+        wire.change = lambda reply: [f"{float(reply[0]) + shift[0]:.6f}", *reply[1:]]
+        one, other = host(world, server.address, "one"), host(world, server.address, "other", wire=wire)
+        async with fleet(one, other):
+            await until(lambda: one.member.figures.told and other.member.figures.told)
+            asking = asyncio.create_task(ask(one, A))
+            await until(lambda: world.calls)
+            waits = asyncio.create_task(ask(other, A))
+            await asyncio.sleep(0.3)
+            shift[0] = 100.0
+            world.hold.set()
+            assert name_of(await asking) == "orders"
+            answer = await waits  # by a call of its own, or of another host, after all answers were dropped
+            assert answer.instants is not None and len(world.calls) == 2
+            called, _, _ = world.calls[1]
+            assert answer.instants[0] <= called <= answer.instants[1] <= time.monotonic()
+
+    asyncio.run(main())
+
+
 def test_messages_of_other_programs_name_nothing(server: ValkeyServer) -> None:
     async def main() -> None:
         world = orders()
