@@ -48,7 +48,7 @@ class ClickHouseConfig(Section):
         pattern=r"^[A-Za-z0-9._-]*$",
         max_length=64,
         description="Name of the address space. Hosts in VPCs with the same addresses need different ones: "
-        "only rows with the same name can be ends of one connection.",
+        "only rows with the same name can be endpoints of one connection.",
     )
     local_networks: Annotated[tuple[NetworkText, ...], AfterValidator(distinct)] = Field(
         default=("172.17.0.0/16",),
@@ -63,8 +63,8 @@ class ClickHouseConfig(Section):
         parts = urlsplit(self.url)
         if parts.scheme == "http" and not (self.insecure or _is_loopback(parts.hostname or "")):
             raise ValueError(
-                f"url {self.url}: every address would cross the network readable; use https://, or insecure: true if "
-                "something else protects the way"
+                f"url {self.url}: every address would cross the network unencrypted; use https://, or insecure: "
+                "true if the network is protected otherwise"
             )
         if parts.scheme == "http" and self.tls != ClientTls():
             raise ValueError("tls: needs a url with https://")

@@ -16,7 +16,7 @@ from flowmap.sources.base import Finding
 NAME = "history.clickhouse"
 COST = "flows wait in the history file"
 CLOCK_SECONDS = 1.0
-"""Difference from which two ends of a short connection are not recognised as one."""
+"""Difference from which the two endpoints of a short connection are not recognised as one connection."""
 
 
 def look(config: Config) -> Iterator[Finding]:
@@ -48,7 +48,7 @@ def _findings(config: Config, server: Server) -> Iterator[Finding]:
     if abs(off) + took / 2 <= CLOCK_SECONDS:
         yield Finding(f"{NAME}.clock", "ok", message)
     else:
-        cost = "both ends of a short connection may count as two"
+        cost = "the endpoints of a short connection may count as two connections"
         yield Finding(f"{NAME}.clock", "degraded", f"{message}: {cost}", "synchronize the clocks of all hosts")
     yield from _namesakes(server, host)
     if config.history.retain > DEFAULT.recent * 86400:
