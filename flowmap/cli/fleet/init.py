@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("days", "traffic by day", 1830),
     ):
         group.add_argument(
-            f"--keep-{name}", type=_days, default=days, metavar="DAYS", help=f"{what} (default: %(default)s)"
+            f"--keep-{name}", type=_days, default=days, metavar="DAYS", help=f"{what}; default: %(default)s"
         )
 
 

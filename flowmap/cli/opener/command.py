@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="USER",
         action="append",
         default=[],
-        help="user, by name or number, whose processes may connect, besides root and the own user; may be repeated",
+        help="user, by name or number, who may connect besides root and the opener's user; may be repeated",
     )
 
 
