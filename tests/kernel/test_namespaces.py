@@ -21,6 +21,7 @@ import pytest
 
 from flowmap.opener.protocol import CONNTRACK, SOCKETS
 from flowmap.sources.namespaces.client import OpenerClient, Passed
+from flowmap.system.privileges import OPENER
 from flowmap.wire.netlink.messages import MessageFlag, decode_messages, decode_status, encode_message
 from tests.kernel.test_runc import Bundle
 from tests.support.host import host
@@ -140,6 +141,24 @@ def test_namespaces_that_come_and_go_leave_no_descriptor(tmp_path: Path) -> None
             subprocess.run(["ip", "netns", "del", name], check=True)
         mine = {number for number, found in one.named.items() if found in names}
         one.until(lambda: mine <= set(one.gone))
+        assert one.source.stats.namespaces["failed"] == 0
+
+
+def test_the_opener_needs_no_root(tmp_path: Path) -> None:
+    """As its unit runs it: a user of its own, with three capabilities."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv")
+    capabilities = ",".join(f"+{capability.name.lower()}" for capability in sorted(OPENER))
+    granted = ("--inh-caps", capabilities, "--ambient-caps", capabilities)
+    prefix = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *granted, "--")
+    for directory in (tmp_path, *tmp_path.parents[:3]):
+        directory.chmod(0o755)
+    tmp_path.chmod(0o777)
+    with named_namespace() as name, opener(tmp_path, prefix=prefix) as process, reader(process.socket, "all") as one:
+        one.until(lambda: name in one.named.values())
+        (number,) = (number for number, found in one.named.items() if found == name)
+        sending(name, 300, seconds=0).communicate()
+        one.until(lambda: one.bytes[number] == 300)
         assert one.source.stats.namespaces["failed"] == 0
 
 
