@@ -138,6 +138,7 @@ class Short:
                 self.server, _ = listener.accept()
         finally:
             assert _libc.setns(home, _CLONE_NEWNET) == 0
+        self.born = time.monotonic()
         self.client.sendall(b"x" * 1000)
         self.server.recv(1000, socket.MSG_WAITALL)
 
@@ -149,7 +150,7 @@ class Short:
 
 
 def churn() -> None:
-    """Each namespace lives until the source has read its connection, at most 50 at a time."""
+    """Each namespace lives for 2 s, or longer until the opener has passed it, but not longer than 10 s."""
     DIRECTORY.mkdir(exist_ok=True)
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     with tempfile.TemporaryDirectory() as directory, opener(Path(directory)) as process:
@@ -161,20 +162,20 @@ def churn() -> None:
         for number in range(CHURN):
             made = Short(number, home)
             alive[made.path.name] = made
-            while time.monotonic() < began + (number + 1) * CHURN_SECONDS / CHURN or len(alive) > 50:
+            while time.monotonic() < began + (number + 1) * CHURN_SECONDS / CHURN:
                 one.poll()
                 most = max(most, one.source.stats.namespaces["read"])
-                _end_read(one, alive)
+                _end_old(one, alive)
                 time.sleep(0.005)
         while alive:
             one.poll()
-            _end_read(one, alive)
+            _end_old(one, alive)
         took, used = time.monotonic() - began, time.process_time() - used
         mine = {number for number, name in one.named.items() if name and name.startswith("flowmap-bench-")}
         one.until(lambda: mine <= set(one.gone))
         counted = sum(one.bytes[number] for number in mine)
         print(f"{CHURN} namespaces in {took:.0f} s: {len(mine)} read, at most {most} at a time")
-        print(f"{counted} of {CHURN * 1000} bytes; {used:.1f} s CPU with what made them")
+        print(f"{counted} of the {len(mine) * 1000} bytes in them; {used:.1f} s CPU with what made them")
         gone = len(one.gone) - len(mine)
         print(f"descriptors {before} before, {descriptors()} after ({gone} other namespaces went)")
         print(f"memory {memory:.1f} MiB before, {rss():.1f} after")
@@ -182,12 +183,11 @@ def churn() -> None:
     os.close(home)
 
 
-def _end_read(one: NamespaceReader, alive: dict[str, Short]) -> None:
-    """Remove the namespaces whose bytes were read."""
-    for number, sent in list(one.bytes.items()):
-        name = one.named.get(number)
-        if sent >= 1000 and name in alive:
-            alive.pop(name).end()
+def _end_old(one: NamespaceReader, alive: dict[str, Short]) -> None:
+    """Close the connections of those that have lived long enough, and remove them."""
+    now, passed = time.monotonic(), set(one.named.values())
+    for name in [name for name, made in alive.items() if now > made.born + (2 if name in passed else 10)]:
+        alive.pop(name).end()
 
 
 if __name__ == "__main__":
