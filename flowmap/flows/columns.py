@@ -69,6 +69,7 @@ class FlowColumns:
         self.server_low = np.zeros(n, np.uint64)
         self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.index.ports``
         self.namespace = np.zeros(n, np.uint32)  # see ``flowmap.flows.namespaces``
+        self.namespaced = False  # whether any row ever had another one than 0; until then nothing is written there
         self.id = np.zeros(n, np.uint64)
         # Written only for flows with NAT.
         self.translated = np.zeros((n, 4), np.uint64)  # client high, low, server high, low
@@ -172,12 +173,14 @@ class FlowKeys(NamedTuple):
         same &= columns.server_low[rows] == self.server_low[keys]
         same &= columns.client_high[rows] == self.client_high[keys]
         same &= columns.server_high[rows] == self.server_high[keys]
-        same &= columns.namespace[rows] == self.namespace[keys]
+        if columns.namespaced or self.namespace.any():
+            same &= columns.namespace[rows] == self.namespace[keys]
         return same
 
     def write(self, columns: FlowColumns, rows: Rows) -> None:
         """Make these the keys of the rows."""
-        for name, values in zip(self._fields, self, strict=True):
+        columns.namespaced = columns.namespaced or bool(self.namespace.any())
+        for name, values in zip(self._fields[: None if columns.namespaced else -1], self, strict=False):
             getattr(columns, name)[rows] = values
 
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowmap.flows.columns import FlowKeys, Mask, Row, key_columns
+from flowmap.flows.columns import FlowColumns, FlowKeys, Mask, Row, key_columns
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import TCP, swapped
-from flowmap.flows.places import Places
+from flowmap.flows.places import NOWHERE, Places
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.table import FlowTable
 
+SERVICE_READS = 2
+"""Full reads of its namespace for which a closed flow to a service is kept: reads of all namespaces have one pace."""
 LIMIT = 65_536
 """Closed flows that a second may still follow. The oldest is dropped: its second would be counted again."""
 
@@ -26,6 +28,8 @@ Identity = tuple[int, int]
 Four = tuple[int, int, int, int]
 Tuple = tuple[int, ...]
 """Addresses and packed ports of a flow, in the order of ``FlowKeys``."""
+End = tuple[int, int, int]
+"""Address and port of a client."""
 
 _CLOSED, _PRESENT, _ENDING = int(RecordKind.CLOSED), int(Flag.PRESENT), int(Flag.ENDING)
 _ROW_PRESENT, _ROW_ENDED = np.uint32(Row.PRESENT), np.uint32(Row.ENDED)
@@ -51,9 +55,9 @@ class _Over(NamedTuple):
     is_final: bool
     """Whether the counters are those of a final record."""
     other: int
-    """The namespace in which the second may be."""
+    """The namespace in which the second may be; the flow's own if that is not known, as of a service."""
     read: int
-    """Number of the last full read of that namespace when the flow was closed."""
+    """Number of the last full read of that namespace for which the second is waited for."""
     heir: Identity | None
     """The second that continues the flow, if it had one."""
 
@@ -70,6 +74,8 @@ class Ends:
     """The record is about the client's socket."""
     other: np.ndarray
     """The namespace that alone has the remote address, if the local address is alone in the record's own; else -1."""
+    to_service: Mask
+    """The record is about the client's socket, and no namespace has the server's address: perhaps a service's."""
 
 
 @dataclass(slots=True)
@@ -83,6 +89,10 @@ class Seconds:
     _seconds: dict[Identity, _Second] = field(default_factory=dict)
     _second_of: dict[Identity, Identity] = field(default_factory=dict)
     _over: dict[Tuple, list[_Over]] = field(default_factory=dict)  # the oldest first
+    _services: dict[End, Tuple] = field(default_factory=dict)
+    """Tuples of flows to services, as their clients' sockets have them, by client."""
+    _served: dict[End, tuple[Tuple, int]] = field(default_factory=dict)
+    """Tuples of flows that servers' sockets began, and their namespaces, by client."""
     _orphans: set[Tuple] = field(default_factory=set)
     """Those of ``_over`` whose namespace is not read any more, so that its addresses are not known."""
     _counted_before: dict[Identity, tuple[Four, int]] = field(default_factory=dict)
@@ -122,7 +132,7 @@ class Seconds:
                 found[place] = (namespace, number) in self._seconds
                 if found[place]:
                     self._show((namespace, number), over=batch.kind[place] == _CLOSED)
-        joint = ends.other >= 0
+        joint = (ends.other >= 0) | self._may_be_served(batch, ends)
         if self._orphans:
             key = key_columns(batch)
             pairs = zip(_tuples(key), _tuples(_turned(key)), strict=True)
@@ -142,8 +152,9 @@ class Seconds:
     def _judge(self, batch: FlowBatch, places: np.ndarray, ends: Ends, found: Mask) -> None:
         """Find the seconds among the records at ``places``, in their order."""
         key = key_columns(batch).take(places)
-        there = key._replace(namespace=ends.other[places].astype(np.uint32))
-        own, rows, turned = (self.table.find(one) for one in (key, there, _turned(there)))
+        own, original = self.table.find(key), _tuples(key)
+        key = self._as_other_end(key, ends, places)
+        rows, turned = (self.table.find(one) for one in (key, _turned(key)))
         tuples, turned_tuples = _tuples(key), _tuples(_turned(key))
         columns, counting = self.table.columns, set[Identity]()
         for n, place in enumerate(places.tolist()):
@@ -167,6 +178,9 @@ class Seconds:
                 found[place] = identity not in self._counted_before
             if not found[place]:
                 counting.add(identity)
+                if not is_client:
+                    self._served[_end(original[n])] = original[n], identity[0]
+                    _bound(self._served)
 
     def _resume(self, identity: Identity, key: Tuple, is_client: bool) -> bool:
         """Whether the record is of a flow that was lost and is seen again: its namespace is read anew."""
@@ -235,8 +249,42 @@ class Seconds:
             self.places.owner(np.where(side, high[0], high[1]), np.where(side, low[0], low[1]))
             for side in (is_client, ~is_client)
         )
-        joint = (batch.protocol == TCP) & (local == batch.namespace) & (remote >= 0) & (remote != local)
-        return Ends(is_client, np.where(joint, remote, -1))
+        alone = (batch.protocol == TCP) & (local == batch.namespace)
+        other = np.where(alone & (remote >= 0) & (remote != local), remote, -1)
+        return Ends(is_client, other, alone & is_client & (remote == NOWHERE))
+
+    def opened(self, rows: Rows) -> None:
+        """Note new flows whose other end may have another tuple: that of a service is translated on the way."""
+        columns = self.table.columns
+        rows = rows[(columns.protocol(rows) == TCP) & (columns.flags[rows] & _ROW_PRESENT != 0)]
+        to_service = self.places.owner(columns.server_high[rows], columns.server_low[rows]) == NOWHERE
+        for key in _tuples(_keys(columns, rows[to_service])):
+            self._services[_end(key)] = key
+        _bound(self._services)
+
+    def _may_be_served(self, batch: FlowBatch, ends: Ends) -> Mask:
+        """Which clients' sockets may be connected to a server's socket that was seen before, through a service."""
+        found = ends.to_service & bool(self._served)
+        for place in np.flatnonzero(found).tolist():
+            one = int(batch.client_high[place]), int(batch.client_low[place]), int(batch.client_port[place])
+            found[place] = one in self._served
+        return found
+
+    def keys_of_firsts(self, batch: FlowBatch) -> FlowKeys:
+        """The keys under which the flows of the other ends are, in their namespaces."""
+        return self._as_other_end(key_columns(batch), self.ends(batch), np.arange(len(batch)))
+
+    def _as_other_end(self, key: FlowKeys, ends: Ends, places: np.ndarray) -> FlowKeys:
+        tuples, namespaces = _tuples(key), ends.other[places]
+        known = self.table.find(key._replace(namespace=namespaces.astype(np.uint32))) >= 0
+        for n, place in enumerate(places.tolist()):
+            one = tuples[n]
+            if ends.is_client[place] and namespaces[n] < 0:
+                tuples[n], namespaces[n] = self._served.get(_end(one), (one, -1))
+            elif not (ends.is_client[place] or known[n] or one in self._over):
+                tuples[n] = self._services.get(_end(one), one)
+        columns = np.array(tuples, np.uint64).reshape(-1, 5).T
+        return FlowKeys._make((*columns, namespaces.astype(np.uint32)))
 
     def without_counted(self, batch: FlowBatch) -> FlowBatch:
         """The batch without the traffic that the first of a flow has counted. Its start is not known here."""
@@ -263,9 +311,9 @@ class Seconds:
         ends = (columns.client_high, columns.client_low), (columns.server_high, columns.server_low)
         remote = [np.where(is_client, server[rows], client[rows]) for client, server in zip(*ends, strict=True)]
         other = self.places.owner(remote[0], remote[1])
-        tuples = _tuples(FlowKeys(*(getattr(columns, name)[rows] for name in FlowKeys._fields)))
+        tuples = _tuples(_keys(columns, rows))
         identities = list(zip(columns.namespace[rows].tolist(), columns.id[rows].tolist(), strict=True))
-        joint = (other >= 0) & (other != columns.namespace[rows])
+        joint = (other >= 0) & (other != columns.namespace[rows]) | (is_client & (other == NOWHERE))
         joint |= np.fromiter((one in self._second_of for one in identities), np.bool_, len(identities))
         for n in np.flatnonzero(joint).tolist():
             row, identity = int(rows[n]), identities[n]
@@ -277,9 +325,10 @@ class Seconds:
                 self._counted_before[second] = counters, self._seconds.pop(second).read
             if second is None or not is_final:
                 where = second[0] if second is not None else int(other[n])
-                over = _Over(
-                    *(identity, bool(is_client[n]), counters, is_final, where, self._reads.get(where, 0)), heir=second
-                )
+                read = self._reads.get(where, 0)
+                if where == NOWHERE:
+                    where, read = identity[0], self._reads.get(identity[0], 0) + SERVICE_READS
+                over = _Over(identity, bool(is_client[n]), counters, is_final, where, read, heir=second)
                 self._over.setdefault(tuples[n], []).append(over)
         while len(self._over) > LIMIT:
             self.forgotten += len(self._over.pop(next(iter(self._over))))
@@ -298,12 +347,29 @@ class Seconds:
                 self._over[key] = kept
             else:
                 del self._over[key]
+                if self._services.get(_end(key)) == key:
+                    del self._services[_end(key)]
+                if self._served.get(_end(key), (None,))[0] == key:
+                    del self._served[_end(key)]
         self._orphans.intersection_update(self._over)
 
 
 def _turned(key: FlowKeys) -> FlowKeys:
     """The keys with client and server exchanged."""
     return FlowKeys(key.server_high, key.server_low, key.client_high, key.client_low, swapped(key.ports), key.namespace)
+
+
+def _keys(columns: FlowColumns, rows: Rows) -> FlowKeys:
+    return FlowKeys._make(getattr(columns, name)[rows] for name in FlowKeys._fields)
+
+
+def _end(key: Tuple) -> End:
+    return key[0], key[1], key[4] >> 48
+
+
+def _bound(table: dict[End, Any]) -> None:
+    while len(table) > LIMIT:
+        del table[next(iter(table))]
 
 
 def _tuples(key: FlowKeys) -> list[Tuple]:

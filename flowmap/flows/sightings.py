@@ -63,6 +63,7 @@ class Sightings:
         is_second = self._seconds.find(batch)
         counted = self._seconds.without_counted(batch.take(~is_second) if is_second.any() else batch)
         changes = table.apply(counted, now=now, read_at=read_at, born_after=born_after, evict=evict)
+        self._seconds.opened(changes.opened)
         self._seconds.close(changes.closed, counted.id[counted.kind == _CLOSED])
         if not is_second.any():
             return changes
@@ -97,9 +98,10 @@ class Sightings:
 
     def _as_measured(self, batch: FlowBatch) -> FlowBatch:
         """Records of seconds as measurements of their flows. The health of a flow is that of the socket it counts."""
-        other = self._seconds.ends(batch).other
-        batch = batch.take(np.flatnonzero(other >= 0))
-        batch.namespace = other[other >= 0].astype(np.uint32)
+        rows = self.table.find(self._seconds.keys_of_firsts(batch))
+        batch, rows = batch.take(np.flatnonzero(rows >= 0)), rows[rows >= 0]
+        self._set_keys(batch, np.arange(len(batch)), rows)
+        batch.namespace = self.table.columns.namespace[rows]
         batch.kind[:] = _MEASURED
         batch.flags &= np.uint16(Flag.PRESENT | Flag.ENDING)
         batch.id[:] = 0
@@ -124,11 +126,11 @@ class Sightings:
         servers = servers[self.table.find(key_columns(batch).take(servers)) < 0]
         if len(servers):
             rows = self._behind_nat.find(batch.take(servers), self.table.live(), now)
-            self._name_before_nat(batch, servers[rows >= 0], rows[rows >= 0])
+            self._set_keys(batch, servers[rows >= 0], rows[rows >= 0])
         return batch
 
-    def _name_before_nat(self, batch: FlowBatch, places: np.ndarray, rows: Rows) -> None:
-        """Give the records at ``places`` the endpoints that these flows have before NAT."""
+    def _set_keys(self, batch: FlowBatch, places: np.ndarray, rows: Rows) -> None:
+        """Give the records at ``places`` the endpoints of the flows in these rows."""
         columns = self.table.columns
         for name in ("client_high", "client_low", "server_high", "server_low"):
             getattr(batch, name)[places] = getattr(columns, name)[rows]

@@ -20,7 +20,7 @@ from flowmap.model.address import Address
 from tests.support.records import Record, batch_of
 
 NAMESPACES = range(4)  # 0 is the daemon's own
-ELSEWHERE = "192.0.2.1"
+ELSEWHERE, SERVICE = "192.0.2.1", "10.96.0.1"
 SERVER_PORT = 9092
 
 
@@ -36,6 +36,8 @@ class Link:
     """Namespace of the client; None: on another host."""
     server: int | None
     client_port: int
+    through_service: bool
+    """The client has connected to the address of a service, which is translated to the server's."""
     moved: list[int] = field(default_factory=lambda: [0, 0])
     ending: bool = False
     settled: bool = False
@@ -58,13 +60,16 @@ class Socket:
 
     def record(self, kind: RecordKind, number: int) -> Record:
         link = self.link
+        server = ELSEWHERE if link.server is None else address(link.server)
+        if link.through_service and self.is_client:
+            server = SERVICE
         sent, received = (moved - late for moved, late in zip(link.moved, self.behind, strict=True))
         return Record(
             kind,
             client=ELSEWHERE if link.client is None else address(link.client),
             client_port=link.client_port,
-            server=ELSEWHERE if link.server is None else address(link.server),
-            server_port=SERVER_PORT,
+            server=server,
+            server_port=443 if server == SERVICE else SERVER_PORT,
             id=self.id,
             counters=(sent, received, 0, 0),
             flags=(Flag.PRESENT if self.is_client else 0) | (Flag.ENDING if link.ending else 0),
@@ -101,15 +106,19 @@ class Host(RuleBasedStateMachine):
 
     # What happens on the host.
 
-    @rule(client=st.sampled_from([*NAMESPACES, None]), server=st.sampled_from([*NAMESPACES, None]))
-    def connect(self, client: int | None, server: int | None) -> None:
+    @rule(
+        client=st.sampled_from([*NAMESPACES, None]),
+        server=st.sampled_from([*NAMESPACES, None]),
+        through_service=st.booleans(),
+    )
+    def connect(self, client: int | None, server: int | None, through_service: bool) -> None:
         if client == server:
             return
         used = {socket.link.client_port for socket in self.sockets}
         port = min({1, 2, 3, 4, 5, 6, 7, 8, 9} - used, default=None)
         if port is None:
             return
-        link = Link(client, server, port)
+        link = Link(client, server, port, through_service)
         self.links.append(link)
         for namespace, is_client in ((client, True), (server, False)):
             if namespace is not None:

@@ -116,6 +116,45 @@ def test_one_that_guessed_the_client_wrongly_is_the_second_too() -> None:
     assert feed.counted == [100, 50, 4, 2]
 
 
+TO_SERVICE = replace(OF_CLIENT, server="10.96.0.1", server_port=443)
+
+
+@pytest.mark.parametrize("order", [(TO_SERVICE, OF_SERVER), (OF_SERVER, TO_SERVICE)])
+@pytest.mark.parametrize("kind", [OPEN, CLOSED])
+def test_a_connection_through_a_service_is_one(order: tuple[Record, Record], kind: RecordKind) -> None:
+    feed = Feed()
+    for record in order:
+        feed(replace(record, kind=kind))
+    assert feed.counted == [100, 50, 4, 2]
+    if kind is OPEN:
+        (row,) = feed.rows
+        sides = [local.side for local in feed.table.workloads.local(feed.table.columns, row)]
+        assert sides == ["client", "server"]
+        for record in order:
+            feed(replace(record, kind=CLOSED))
+    assert (feed.counted, feed.rows) == ([100, 50, 4, 2], [])
+
+
+def test_a_server_of_another_port_of_the_client_is_not_that_of_a_service() -> None:
+    feed = Feed()
+    feed(TO_SERVICE)
+    feed(replace(OF_SERVER, client_port=7))
+    assert feed.counted == [200, 100, 8, 4]
+
+
+def test_a_closed_flow_to_a_service_is_followed_for_two_reads() -> None:
+    feed = Feed()
+    feed(replace(TO_SERVICE, kind=CLOSED))
+    feed.read(CLIENT)
+    feed(replace(OF_SERVER, kind=CLOSED))
+    assert feed.counted == [100, 50, 4, 2]
+    feed(replace(TO_SERVICE, kind=CLOSED, id=12))
+    for _ in range(3):
+        feed.read(CLIENT)
+    feed(replace(OF_SERVER, kind=CLOSED, id=23))
+    assert feed.counted == [300, 150, 12, 6]
+
+
 TWO_FLOWS = [
     pytest.param({}, {"client": "127.0.0.1", "server": "127.0.0.1"}, id="loopback of each"),
     pytest.param({}, {"client": "192.0.2.1"}, id="an address that no namespace has"),

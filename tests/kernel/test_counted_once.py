@@ -208,11 +208,20 @@ def counted_by_nftables(router: Namespace) -> list[int]:
     return [counters["sent"], counters["received"]]
 
 
-def test_a_connection_between_two_namespaces_is_one(pods: Pods, tmp_path: Path) -> None:
+DNAT = """table ip nat {
+  chain pre { type nat hook prerouting priority -100; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.66.2.2:9092; }
+}"""
+
+
+@pytest.mark.parametrize(
+    "called", [pytest.param((SERVER, 9092), id="direct"), pytest.param(("10.96.0.1", 80), id="through a service")]
+)
+def test_a_connection_between_two_namespaces_is_one(pods: Pods, tmp_path: Path, called: tuple[str, int]) -> None:
+    pods.router.nft(DNAT)
     with (
         reading(pods, tmp_path, [pods.client, pods.server], "sockets") as one,
         program(pods.server, SERVE, SERVER, 700),
-        program(pods.client, CALL, SERVER, 9092, 0, 1000, 20, 3) as caller,
+        program(pods.client, CALL, *called, 0, 1000, 20, 3) as caller,
     ):
         one.until(lambda: one.accounting.observed[0] >= 23_000)
         one.settle()
@@ -291,9 +300,6 @@ def test_loopback_of_two_namespaces_is_never_joined(pods: Pods, tmp_path: Path) 
         assert one.accounting.observed == [6 * 340, 0]
 
 
-DNAT = """table ip nat {
-  chain pre { type nat hook prerouting priority -100; ip daddr 10.96.0.1 tcp dport 80 dnat to 10.66.2.2:9092; }
-}"""
 MASQUERADE = """table ip nat {
   chain post { type nat hook postrouting priority 100; ip saddr 10.66.1.2 tcp dport 9092 masquerade; }
 }"""
