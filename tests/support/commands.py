@@ -246,7 +246,8 @@ def recorded(
 def state(accounting: FlowAccounting) -> dict[str, Any]:
     """All that books hold of flows, owners and traffic; equal states go on equally."""
     live = accounting.table.live()
-    columns = {name: getattr(accounting.table.columns, name)[live].tolist() for name in vars(accounting.table.columns)}
+    arrays = {name: one for name, one in vars(accounting.table.columns).items() if isinstance(one, np.ndarray)}
+    columns = {name: column[live].tolist() for name, column in arrays.items()}
     schedule = {
         name: value.tolist()
         for name, value in vars(accounting.attribution.schedule).items()
