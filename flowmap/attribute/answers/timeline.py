@@ -6,9 +6,9 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     rule          the answer counts when
     inside        it was asked after the flow's start, it arrived while the flow was open, and a witness agrees
     around        the last answer before the flow's start, the first one after its end and all between them agree
-    grace         no answer is known from before the flow's start, and the first one was asked at most ``grace`` seconds
-                  after the start. One that was asked before the start, and arrived later, stands for the last answer
-                  before the start under the other rules, if it is as near
+    grace         no answer is known from before the flow's start, and the first one was asked after the start and
+                  arrived at most ``grace`` seconds after it. One that was asked just before the start, and arrived as
+                  soon after it, stands for the last answer before the start under the other rules
     fast          it is younger than ``positive_ttl``; only with ``attribute.confirm: fast`` (see ``cache``)
     assumed       it is the newest answer; only with ``replay --assume-current``
     tenure        the flow began in the tenure of an owner; only for a control plane that gives them (see ``tenures``)
@@ -167,8 +167,8 @@ class Timeline:
         """For each flow a position in the list of distinct judgements; None in the list means that the flow waits."""
         asked = np.array([answer.asked for answer in self.answers])
         arrived = np.array([answer.arrived for answer in self.answers])
-        first_asked = asked[0] if len(asked) else np.inf
-        near_start = first_asked - lifetimes.born_after <= grace
+        first_asked, first_arrived = (asked[0], arrived[0]) if len(asked) else (np.inf, np.inf)
+        near_start = first_arrived - lifetimes.born_after <= grace  # it may be true for the moment of its arrival
         # Of a connectionless flow it may be long before the start: it only stands for an answer before it.
         near_start &= (lifetimes.born_by - first_asked <= grace) | lifetimes.connectionless
         cases, position = distinct_rows(
@@ -216,7 +216,7 @@ class _Case(NamedTuple):
     first_after: int
     first_late: int
     near_start: int
-    """Whether the first answer of all was asked within ``grace`` of the start."""
+    """Whether the first answer of all was asked and arrived within ``grace`` of the start."""
     asked_before: int
     """The same, and before the start: the address could change hands between the two."""
     connectionless: int
