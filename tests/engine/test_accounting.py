@@ -258,7 +258,7 @@ def test_closed_pending_flows_yield_to_established_ones() -> None:
 
 
 def test_a_connectionless_flow_is_confirmed_burst_by_burst() -> None:
-    run = AccountingRun(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    run = AccountingRun(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection", grace=5.0)))
     flow = replace(FLOW, protocol=17)
 
     def burst(transmit: int, *owners: Owner) -> None:
