@@ -114,8 +114,9 @@ def test_answers_are_asked_for_again_when_they_may_have_changed(next_change: flo
 
 
 def test_ignored_and_decided_closed_flows_need_no_answer() -> None:
-    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=5.0, grace=5))
-    run.accounting.apply(Configure(Config.model_validate({"collect": {"exclude": ["tcp/22"]}})))
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", positive_ttl=5.0))
+    config = {"collect": {"exclude": ["tcp/22"]}, "attribute": {"grace": "5s"}}
+    run.accounting.apply(Configure(Config.model_validate(config)))
     run.observe(replace(FLOW, client="10.0.0.9", server_port=22, id=9))
     assert run.ask() == [], "the filter leaves it out"
     run.observe(FLOW)
