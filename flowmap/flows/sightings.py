@@ -8,6 +8,9 @@ byte. A socket belongs to a flow of another namespace only if that is certain:
 - the sockets are the two ends of one connection: of the same tuple, one is the client's and one the server's;
 - the flow has no second yet, and the counters of both can be those of one connection.
 
+The address of a service is one of no namespace, and is translated on the way to the server. There both sockets belong
+together by the client's address and port.
+
 Otherwise both are flows of their own and count. The same holds where another source counts in the daemon's own
 namespace, and the sockets of the others only measure (``RecordKind.MEASURED``): they then belong to its flows.
 
