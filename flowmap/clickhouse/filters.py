@@ -89,7 +89,18 @@ def touching(question: Question, addresses: Iterable[Address]) -> str:
     """The condition for connections with one of these addresses at an endpoint, before or after NAT."""
     listed = question.bind("Array(IPv6)", [address_text(one) for one in addresses])
     names = ("client", "server", "translated_client", "translated_server")
-    return " OR ".join(f"has({listed}, {name})" for name in names)
+    return " OR ".join(is_one_of(name, listed) for name in names)
+
+
+def of_addresses(question: Question, wanted: Connection) -> str:
+    """A condition that uses the order of the table: the two addresses, as the network between the hosts sees them."""
+    ends = [question.address(wanted.source), question.address(wanted.destination)]
+    return " AND ".join(f"{name} IN ({', '.join(ends)})" for name in ("low", "high"))
+
+
+def is_one_of(name: str, listed: str) -> str:
+    """The condition that a column has one of the values of a bound array: looked up, not searched."""
+    return f"{name} IN (SELECT arrayJoin({listed}))"
 
 
 def is_peer(question: Question, peer: str) -> str:

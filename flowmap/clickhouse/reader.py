@@ -36,6 +36,8 @@ NAMES_AT_ONCE = 500
 """Deployments whose names are read in one question."""
 BEHIND_AFTER = 120.0
 """Seconds after which a host that has not reported is behind: it reports every minute."""
+SUMMED_AFTER = 900.0
+"""Seconds after which connections that ended are in the sums by minute: the server refreshes these every 5 minutes."""
 Place = tuple[int, int, int, str]
 """The end in µs, the history file, the number and the host of a connection: :data:`_ORDER`."""
 SLICE = 60.0
@@ -150,7 +152,11 @@ class StoreReader:
         """The connection between these endpoints with the latest end, or None."""
         question = _of_connection(wanted)
         life = "toUnixTimestamp64Micro(argMax(started, ended)), toUnixTimestamp64Micro(max(ended))"
-        sql = f"SELECT {life} FROM ends WHERE {question.where} HAVING count() > 0"
+        ends = " UNION ALL ".join(
+            f"SELECT started, ended FROM ends WHERE {way} AND {question.where}"
+            for way in (filters.of_addresses(question, wanted), "translated")
+        )
+        sql = f"SELECT {life} FROM ({ends}) HAVING count() > 0"
         for started, ended in self._ask(sql, question.parameters):
             # The row of another host may count, with other times: it is open at some moment of this one.
             found = self._between(wanted, started / MICROSECONDS, ended / MICROSECONDS, at=None)
@@ -184,9 +190,13 @@ class StoreReader:
             try:
                 rows += self._grouped(self._select_rows, keys, begin, until)
             except QueryError:  # too many rows: their sums by minute are a thousand times fewer
+                summed = min(until, self._clock() - SUMMED_AFTER) // MINUTES.seconds * MINUTES.seconds
                 begin = begin // MINUTES.seconds * MINUTES.seconds
-                since, sums_until = min(since, begin), until
-                rows += self._grouped(MINUTES.select, keys, begin, until)
+                if summed <= begin:
+                    raise
+                since, sums_until = min(since, begin), summed
+                rows += self._grouped(MINUTES.select, keys, begin, summed)
+                rows += self._grouped(self._select_rows, keys, summed, until)
         owners = self._owners(key for row in rows for key in row[_OWNERS])
         peers = tuple(_peer(row, owners) for row in rows)
         return PeerWindow(since, until, peers, sums_until=sums_until)
@@ -280,8 +290,8 @@ class StoreReader:
         owners = {key: Owner("", "", key, key) for key in wanted}
         for first in range(0, len(wanted), NAMES_AT_ONCE):
             question = Question()
-            some = question.bind("Array(String)", wanted[first : first + NAMES_AT_ONCE])
-            sql = f"SELECT key, workspace, namespace, deployment_id, name FROM deployments WHERE has({some}, key)"
+            some = filters.is_one_of("key", question.bind("Array(String)", wanted[first : first + NAMES_AT_ONCE]))
+            sql = f"SELECT key, workspace, namespace, deployment_id, name FROM deployments WHERE {some}"
             owners |= {str(key): Owner(*names) for key, *names in self._ask(sql, question.parameters)}
         return owners
 

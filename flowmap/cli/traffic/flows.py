@@ -240,11 +240,10 @@ def workload(local: dict[str, Any] | None) -> str | None:
 
 
 def hosts_of(flow: Flow) -> str:
-    """The hosts that saw a flow, the client's first; ``?`` for an endpoint that no host saw."""
+    """The hosts that saw a flow: the client's, ``?`` for none, and the server's; then those at a side not known."""
     seen = {one["side"]: one["host"] for one in flow["observations"] if one["side"]}
-    if not seen:
-        return ", ".join(one["host"] for one in flow["observations"])
-    return f"{seen.get('client', '?')} > {seen.get('server', '?')}"
+    others = [one["host"] for one in flow["observations"] if not one["side"]]
+    return ", ".join([f"{seen.get('client', '?')} > {seen.get('server', '?')}"] * bool(seen) + others)
 
 
 def endpoint(value: dict[str, Any]) -> str:

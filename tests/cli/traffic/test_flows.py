@@ -106,6 +106,21 @@ def test_workload_in_few_words(local: dict[str, Any] | None, shown: str | None) 
     assert flows.workload(local) == shown
 
 
+HOSTS = [
+    # host and side of each observation: what is shown
+    ([("a", "client"), ("b", "server")], "a > b"),
+    ([("a", "client")], "a > ?"),
+    ([("b", "server"), ("a", None)], "? > b, a"),
+    ([("a", None), ("b", None)], "a, b"),
+]
+
+
+@pytest.mark.parametrize(("observations", "shown"), HOSTS)
+def test_hosts_that_saw_a_flow(observations: list[tuple[str, str | None]], shown: str) -> None:
+    listed = [{"host": host, "side": side} for host, side in observations]
+    assert flows.hosts_of({"observations": listed}) == shown
+
+
 def events(*updates: tuple[str, Any]) -> bytes:
     """A stream with these events."""
     return b"".join(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode() for name, data in updates)
