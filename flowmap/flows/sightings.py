@@ -1,7 +1,7 @@
 """A connection that two network namespaces of this host show is counted once.
 
 Its client's socket is in one namespace, its server's socket in another, and both have the same endpoints. The flow of
-the socket that was seen first counts; the other one is its *second*: it adds health, workload and proof of life, and no
+the socket that was seen first counts; the other one is its *second*: it adds its workload and proof of life, and no
 byte. A socket belongs to a flow of another namespace only if that is certain:
 
 - the address of each endpoint is one of exactly one namespace that is read, the socket's own (``flows/places``);
