@@ -38,7 +38,7 @@ def filled(store: Store) -> Store:
 
 
 def test_there_is_what_is_run_here() -> None:
-    assert len(COMMANDS) >= 4 and len(QUESTIONS) >= 5 and len(RIGHTS) == 2
+    assert len(COMMANDS) >= 4 and len(QUESTIONS) >= 5 and len(RIGHTS) >= 2
 
 
 @pytest.mark.parametrize("line", COMMANDS)
