@@ -146,9 +146,9 @@ class Opener:
 
     def stop(self) -> None:
         """Make :meth:`run` return; from a signal handler or another thread."""
-        self._stopping = True
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"\0")
+        self._stopping = True
 
     def run(self, notifier: Notifier | None = None) -> None:
         """Serve until :meth:`stop`."""
@@ -165,9 +165,7 @@ class Opener:
                 self._drop(client, "")
             self._listener.close()
             with contextlib.suppress(OSError):
-                self._path.unlink()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+                self._path.unlink()  # the pipe stays open, since a second signal may write to it
 
     def _turn(self, mounts: MountWatch) -> None:
         now = self._clock()
