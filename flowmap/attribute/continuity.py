@@ -300,11 +300,14 @@ class Continuity:
         )
 
     def _begin(self, number: int, base: Base, flows: ClientFlows) -> Line | None:
-        """A line from these answers, if one process had all connections since, and its owner was named for certain."""
+        """A line from these answers, if one process had all connections then, and its owner was named for certain.
+
+        What began later is for :meth:`Line.extend`.
+        """
         if max(self._lapsed, self._other_until[number]) >= base.asked:
             return None
-        since = flows.ended_by > base.asked
-        kinds = set(zip(flows.process[since].tolist(), flows.namespace[since].tolist(), strict=True))
+        then = (flows.ended_by > base.asked) & (flows.born_after < base.arrived)
+        kinds = set(zip(flows.process[then].tolist(), flows.namespace[then].tolist(), strict=True))
         if len(kinds) != 1:
             return None
         ((process, namespace),) = kinds

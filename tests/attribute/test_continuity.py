@@ -300,11 +300,9 @@ def test_a_client_with_a_line_is_not_asked_about_again_by_time() -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.just(("read",)),
-        st.just(("read",)),
-        st.just(("answer",)),
-        st.tuples(st.just("begin"), st.integers(0, 5)),
-        st.tuples(st.just("begin"), st.integers(1, 5)),
+        *(st.just(("read",)) for _ in range(5)),
+        *(st.just(("answer",)) for _ in range(3)),
+        *(st.tuples(st.just("begin"), st.integers(least, 9)) for least in (0, 1, 1, 1)),
         st.tuples(st.just("end"), st.integers(0, 30)),
         st.tuples(st.just("hand_over"), st.sampled_from([X, Y, Z, None])),
         *(st.just((name,)) for name in ("restart", "leave_behind", "take_off", "lose", "short")),
