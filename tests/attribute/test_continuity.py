@@ -372,7 +372,7 @@ class Owners(World):
         return self._of_owner[self.owner]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(STEPS, st.integers(0, 3))
 def test_no_connection_gets_the_name_of_another_owner(steps: list[tuple[object, ...]], search: int) -> None:
     world = Owners(search)
