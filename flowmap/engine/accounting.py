@@ -117,7 +117,7 @@ class FlowAccounting:
         self._described_at = (-1, 0, 0, 0)
         self._directory, self._journal = directory or NoDirectory(), journal
         self._announces_births, self.counts_live = announces_births, counts_live
-        self._reads, self._sightings = ReadTimes(), Sightings(table)
+        self._reads, self.sightings = ReadTimes(), Sightings(table)
 
     @property
     def counters_at(self) -> float:
@@ -184,7 +184,7 @@ class FlowAccounting:
     def _take_batch(self, batch: FlowBatch, now: float, read_at: float) -> None:
         born_after = self._reads.born_after(int(batch.namespace[0])) if len(batch) else NEVER
         evict = partial(self._evict, now)
-        applied = self._sightings.apply(batch, now=now, read_at=read_at, born_after=born_after, evict=evict)
+        applied = self.sightings.apply(batch, now=now, read_at=read_at, born_after=born_after, evict=evict)
         if len(swept := self.table.pop_swept()):
             self.forget_endpoints(swept)
         self._series_choice.move(now)
@@ -193,18 +193,18 @@ class FlowAccounting:
 
     def _take_namespace(self, step: NamespaceOpened | NamespaceGone | NamespaceAddresses, now: float) -> None:
         if isinstance(step, NamespaceAddresses):
-            self._sightings.places.set(step.number, step.addresses)
+            self.sightings.places.set(step.number, step.addresses)
         elif isinstance(step, NamespaceOpened):
             self._reads.open(step.number, step.absent_at)
             self.table.open_namespace(step.number, is_new=step.absent_at is not None)
         else:
             self._reads.forget(step.number)
-            self._count_each(self._sightings.close_namespace(step.number, now), now)
-        self.attribution.special.set_shared(self._sightings.places.shared)
+            self._count_each(self.sightings.close_namespace(step.number, now), now)
+        self.attribution.special.set_shared(self.sightings.places.shared)
 
     def _take_read(self, namespace: int, event: ReadEvent, now: float, read_at: float) -> None:
         if event == "started":
-            self._sightings.begin_read(namespace)
+            self.sightings.begin_read(namespace)
             self._reads.begin(namespace, read_at)
         elif event == "lost":
             self._reads.lose(namespace)
@@ -282,7 +282,7 @@ class FlowAccounting:
 
     def _finish_read(self, namespace: int, complete: bool, now: float) -> None:
         complete = complete and self._reads.is_trusted(namespace)
-        self._count_each(self._sightings.end_read(complete=complete, now=now, namespace=namespace), now)
+        self._count_each(self.sightings.end_read(complete=complete, now=now, namespace=namespace), now)
         if complete:
             self._reads.finish(namespace, announces_births=self._announces_births)
             self.attribution.judge_again()

@@ -111,6 +111,7 @@ def make_snapshot(
         flows_limit=accounting.table.max_flows,
         flows_ended_unseen=accounting.table.ended_unseen,
         shed=dict(accounting.shed),
+        flows_unpaired=accounting.sightings.forgotten,
         workloads_dropped=accounting.table.workloads.dropped,
         contradictions=accounting.attribution.contradictions.count,
         continuity=ContinuityCounts(len(continuity), continuity.named, continuity.spared),

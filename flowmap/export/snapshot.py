@@ -243,6 +243,8 @@ class Snapshot:
     """``collect.max_flows``."""
     flows_ended_unseen: int = 0
     """Flows that disappeared between two full reads without a final record."""
+    flows_unpaired: int = 0
+    """Closed flows between two network namespaces that no longer wait for the socket of the other end."""
     shed: Mapping[str, int] = field(default_factory=dict)
     """Flows evicted or refused, by reason."""
     workloads_dropped: int = 0

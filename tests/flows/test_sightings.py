@@ -274,3 +274,12 @@ def test_the_server_behind_nat_is_found_by_its_endpoints_after_it() -> None:
     (row,) = feed.rows
     sides = [local.side for local in feed.table.workloads.local(feed.table.columns, row)]
     assert (sides, feed.counted) == (["client", "server"], [100, 50, 4, 2])
+
+
+def test_closed_flows_above_the_limit_wait_no_longer_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.flows.seconds.LIMIT", 1)
+    feed = Feed()
+    feed(replace(OF_CLIENT, kind=CLOSED))
+    assert feed.sightings.forgotten == 0
+    feed(replace(OF_CLIENT, kind=CLOSED, id=12, client_port=40_001))
+    assert feed.sightings.forgotten == 1

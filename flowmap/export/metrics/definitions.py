@@ -236,6 +236,12 @@ _TABLES = (
         "may be missing.",
     ),
     Metric(
+        "flowmap_flows_unpaired_total",
+        "counter",
+        "Closed connections between two network namespaces that were dropped at a limit before the socket of their "
+        "other end was read. If it is read later, its bytes count again.",
+    ),
+    Metric(
         "flowmap_workloads_dropped_total",
         "counter",
         "What tables about containers and processes of this host dropped at their limits: flows (the workload of open "
