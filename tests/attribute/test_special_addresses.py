@@ -129,7 +129,7 @@ def test_one_such_address_decides_the_flow_at_once(
 
 
 def test_other_flows_of_the_same_client_are_named() -> None:
-    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False))
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", loopback=False, grace=3.0))
     run.observe(replace(FLOW, server="224.0.0.251"), replace(FLOW, id=2))
     run.decide()
     asked = run.ask()

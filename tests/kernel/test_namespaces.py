@@ -24,6 +24,7 @@ from flowmap.sources.namespaces.client import OpenerClient, Passed
 from flowmap.system.privileges import OPENER
 from flowmap.wire.netlink.messages import MessageFlag, decode_messages, decode_status, encode_message
 from tests.kernel.test_runc import Bundle
+from tests.support.directories import public_directory
 from tests.support.host import host
 from tests.support.netns import needs_root
 from tests.support.opener import (
@@ -144,17 +145,19 @@ def test_namespaces_that_come_and_go_leave_no_descriptor(tmp_path: Path) -> None
         assert one.source.stats.namespaces["failed"] == 0
 
 
-def test_the_opener_needs_no_root(tmp_path: Path) -> None:
+def test_the_opener_needs_no_root() -> None:
     """As its unit runs it: a user of its own, with three capabilities."""
     if shutil.which("setpriv") is None:
         pytest.skip("needs setpriv")
     capabilities = ",".join(f"+{capability.name.lower()}" for capability in sorted(OPENER))
     granted = ("--inh-caps", capabilities, "--ambient-caps", capabilities)
     prefix = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *granted, "--")
-    for directory in (tmp_path, *tmp_path.parents[:3]):
-        directory.chmod(0o755)
-    tmp_path.chmod(0o777)
-    with named_namespace() as name, opener(tmp_path, prefix=prefix) as process, reader(process.socket, "all") as one:
+    with (
+        public_directory(0o777) as directory,
+        named_namespace() as name,
+        opener(directory, prefix=prefix) as process,
+        reader(process.socket, "all") as one,
+    ):
         one.until(lambda: name in one.named.values())
         (number,) = (number for number, found in one.named.items() if found == name)
         sending(name, 300, seconds=0).communicate()
@@ -196,8 +199,8 @@ def test_names_that_are_missing_are_listed(tmp_path: Path) -> None:
         assert one.source.stats.notes["namespaces"] == "not found: nowhere, /run/netns/nowhere"
 
 
-def test_a_process_of_another_user_needs_permission(tmp_path: Path) -> None:
-    with opener(tmp_path, arguments=["--allow", "nobody"]) as process:
+def test_a_process_of_another_user_needs_permission() -> None:
+    with public_directory() as directory, opener(directory, arguments=["--allow", "nobody"]) as process:
         code = (
             "import contextlib, socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
             "s.connect(sys.argv[1]); s.settimeout(20)\n"
@@ -206,8 +209,6 @@ def test_a_process_of_another_user_needs_permission(tmp_path: Path) -> None:
             "print(s.recv(1000).decode())"
         )
         command = [sys.executable, "-c", code, str(process.socket)]
-        for parent in (tmp_path, *tmp_path.parents[:3]):
-            parent.chmod(0o755)
         for user, why in (("65533", "user 65533 of process"), ("65534", "message of the opener")):
             done = subprocess.run(
                 ["setpriv", "--reuid", user, "--clear-groups", *command], capture_output=True, text=True, check=False

@@ -33,6 +33,7 @@ from flowmap.opener.protocol import (
     encode,
 )
 from flowmap.opener.server import CLIENTS, Namespaces, Opener
+from tests.support.directories import public_directory
 
 OWN = 1
 PEERS: list[socket.socket] = []
@@ -276,11 +277,8 @@ def test_a_daemon_that_does_not_read_gets_the_rest_later(path: Path) -> None:
 @pytest.mark.parametrize(
     ("allowed", "accepted"), [((), False), (("65534",), True), (("nobody",), True), (("x",), False)]
 )
-def test_users(path: Path, allowed: tuple[str, ...], accepted: bool) -> None:
-    path.parent.chmod(0o755)
-    for parent in path.parents[1:4]:
-        parent.chmod(0o755)
-    with served(path, Host(), allowed=allowed):
+def test_users(allowed: tuple[str, ...], accepted: bool) -> None:
+    with public_directory() as directory, served(path := directory / "opener.sock", Host(), allowed=allowed):
         child = os.fork()
         if child == 0:
             os.setresuid(65534, 65534, 65534)
