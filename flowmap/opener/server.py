@@ -347,7 +347,8 @@ def _listen(path: Path) -> socket.socket:
         listener.close()
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}") from error
+        remedy = "" if path.parent.is_dir() else "; make its directory, or choose another --socket"
+        raise ConfigError(f"cannot listen on {path}: {error.strerror or error}{remedy}") from error
     return listener
 
 

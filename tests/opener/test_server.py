@@ -305,7 +305,7 @@ def test_a_socket_that_a_killed_opener_left_is_replaced(path: Path) -> None:
 
 
 def test_a_directory_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot listen on .*: No such file or directory"):
+    with pytest.raises(ConfigError, match="cannot listen on .*: No such file or directory; make its directory, or "):
         Opener(tmp_path / "absent/opener.sock", entrance=Host(), search=Host().search).listen()
 
 

@@ -29,8 +29,8 @@ def finding(settings: CollectConfig) -> Finding:
     finally:
         client.close()
     if report is None:
-        why = client.error or "the opener does not answer"
-        return Finding(NAME, "degraded", f"other network namespaces are not read: {why}", "start flowmap opener")
+        why, remedy = client.error or "the opener does not answer", client.remedy
+        return Finding(NAME, "degraded", f"other network namespaces are not read: {why}", remedy)
     if problem := problem_of(report):
         what = f"{report.opened} of {report.found} other network namespaces can be read"
         return Finding(NAME, "degraded", f"{what}: {problem}", _remedy(report))

@@ -76,6 +76,10 @@ def room(*, conntrack: bool) -> int:
     return max(0, min(NAMESPACE_LIMIT, (soft - OTHER_FILES) // each))
 
 
+START = "start flowmap opener"
+PERMIT = "let the user of flowmap write to this socket and enter its directory"
+
+
 class OpenerClient:
     """A connection to the opener at ``path``, for the namespaces ``wanted``; None: all."""
 
@@ -89,6 +93,8 @@ class OpenerClient:
     ) -> None:
         self.error = ""
         """Why there is no connection; empty while there is one."""
+        self.remedy = START
+        """What to do about ``error``; empty if it says so itself."""
         self.unusable = 0
         """Messages and descriptors that were not what they should be."""
         self._path, self._wanted, self._conntrack, self._clock = path, wanted, conntrack, clock
@@ -119,7 +125,7 @@ class OpenerClient:
                 connection.send(encode(hello))
         except OSError as error:
             connection.close()
-            self._fail(f"{self._path}: {error.strerror}")
+            self._fail(f"{self._path}: {error.strerror}", PERMIT if isinstance(error, PermissionError) else START)
             return False
         self._connection = connection
         return True
@@ -170,9 +176,10 @@ class OpenerClient:
             self.unusable += 1
             self.ask_again()
         elif isinstance(message, Refused):
-            yield self._lose(message.why)
+            yield self._lose(message.why, "")
         elif isinstance(message, Welcome) and message.version != VERSION:
-            yield self._lose(f"it uses version {message.version} of the protocol, flowmap version {VERSION}")
+            why = f"it uses version {message.version} of the protocol, flowmap version {VERSION}"
+            yield self._lose(why, "install one version of both")
         elif isinstance(message, Welcome):
             self.error, self._pause = "", 1.0
             yield message
@@ -183,13 +190,13 @@ class OpenerClient:
         wanted = SOCKETS + (CONNTRACK if self._conntrack else ())
         return tuple(one.getsockopt(socket.SOL_SOCKET, _SO_PROTOCOL) for one in sockets) == wanted
 
-    def _lose(self, why: str) -> Disconnected:
+    def _lose(self, why: str, remedy: str = START) -> Disconnected:
         self.close()
-        self._fail(f"{self._path}: {why}")
+        self._fail(f"{self._path}: {why}", remedy)
         return Disconnected(self.error)
 
-    def _fail(self, why: str) -> None:
-        self.error = why
+    def _fail(self, why: str, remedy: str) -> None:
+        self.error, self.remedy = why, remedy
         self._retry_at = self._clock() + self._pause
         self._pause = min(RETRY_LIMIT, 2 * self._pause)
 

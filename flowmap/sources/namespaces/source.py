@@ -333,7 +333,7 @@ class NamespacesSource:
         }
         stats.opener = report is not None and self._client.fileno() >= 0
         stats.namespace_pause = self._pace.pause
-        notes = _notes(self._client.error, report, self._pace)
+        notes = _notes(self._client, report, self._pace)
         if any(stats.notes.get(key) != note for key, note in notes.items()) or KEYS & stats.notes.keys() - notes.keys():
             stats.notes = {key: note for key, note in stats.notes.items() if key not in KEYS} | notes
 
@@ -365,10 +365,11 @@ KEYS = frozenset({"opener", "namespaces", "namespace_pace"})
 """Keys of the notes about namespaces."""
 
 
-def _notes(error: str, report: Report | None, pace: SharedPace) -> dict[str, str]:
+def _notes(client: OpenerClient, report: Report | None, pace: SharedPace) -> dict[str, str]:
     notes: dict[str, str] = {}
-    if error:
-        notes["opener"] = f"no new network namespaces are read: {error}; start flowmap opener"
+    if client.error:
+        remedy = f"; {client.remedy}" if client.remedy else ""
+        notes["opener"] = f"no new network namespaces are read: {client.error}{remedy}"
     if report is not None and (problem := problem_of(report)):
         notes["namespaces"] = problem
     if pace.pause > 2 * pace.interval:

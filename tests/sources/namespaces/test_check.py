@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
@@ -42,10 +43,10 @@ def settings(path: Path) -> CollectConfig:
             "correct collect.namespaces",
         ),
         (
-            Refused(VERSION, "user 7 is not allowed"),
+            Refused(VERSION, "user 7 is not allowed; see flowmap opener --allow"),
             "degraded",
             "other network namespaces are not read: ",
-            "start flowmap opener",
+            "",
         ),
     ],
 )
@@ -66,6 +67,16 @@ def test_findings(tmp_path: Path, report: Report | Refused, level: str, words: s
     opener.close()
     assert (found.name, found.level, found.remedy) == ("sockets.namespaces", level, remedy)
     assert found.message.startswith(words)
+
+
+def test_a_socket_that_flowmap_may_not_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("flowmap.sources.namespaces.client.socket.socket.connect", refused)
+    found = finding(settings(tmp_path / "opener.sock"))
+    assert found.message.endswith("opener.sock: Permission denied")
+    assert found.remedy == "let the user of flowmap write to this socket and enter its directory"
 
 
 def test_without_an_opener(tmp_path: Path) -> None:
