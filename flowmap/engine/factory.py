@@ -112,6 +112,7 @@ def make_snapshot(
         flows_ended_unseen=accounting.table.ended_unseen,
         shed=dict(accounting.shed),
         flows_unpaired=accounting.sightings.forgotten,
+        addresses_shared=len(accounting.sightings.places.shared),
         workloads_dropped=accounting.table.workloads.dropped,
         contradictions=accounting.attribution.contradictions.count,
         continuity=ContinuityCounts(len(continuity), continuity.named, continuity.spared),

@@ -76,6 +76,7 @@ def _tables(snapshot: Snapshot) -> dict[str, list[Sample]]:
         "flowmap_flows_shed_total": _by_reason(snapshot.shed),
         "flowmap_flows_ended_unseen_total": [_sample(snapshot.flows_ended_unseen)],
         "flowmap_flows_unpaired_total": [_sample(snapshot.flows_unpaired)],
+        "flowmap_addresses_shared": [_sample(snapshot.addresses_shared)],
         "flowmap_workloads_dropped_total": _workloads_dropped(snapshot),
         "flowmap_series": [_sample(series_table.count)],
         "flowmap_series_limit": [_sample(series_table.limit)],

@@ -247,6 +247,8 @@ class Snapshot:
     """Closed flows between two network namespaces that no longer wait for the socket of the other end."""
     shed: Mapping[str, int] = field(default_factory=dict)
     """Flows evicted or refused, by reason."""
+    addresses_shared: int = 0
+    """Addresses that several network namespaces have, without loopback and link-local ones."""
     workloads_dropped: int = 0
     """Containers and processes of flows that were dropped; sources have their own tables."""
     contradictions: int = 0

@@ -44,6 +44,7 @@ def samples(snapshot: Snapshot, name: str, **label_names: str) -> list[tuple[str
             "flowmap_flows_shed_total",
             [('{reason="a"}', 1), ('{reason="full"}', 2)],
         ),
+        (Snapshot(addresses_shared=3), "flowmap_addresses_shared", [("", 3)]),
         (Snapshot(flows_unpaired=2), "flowmap_flows_unpaired_total", [("", 2)]),
         (
             Snapshot(workloads_dropped=1, sources=(DROPPING, DROPPING)),

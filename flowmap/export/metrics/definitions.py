@@ -242,6 +242,12 @@ _TABLES = (
         "other end was read. If it is read later, its bytes count again.",
     ),
     Metric(
+        "flowmap_addresses_shared",
+        "gauge",
+        "Addresses that several network namespaces have. Their flows get no name, and with source sockets a connection "
+        "between two of these namespaces counts at both ends.",
+    ),
+    Metric(
         "flowmap_workloads_dropped_total",
         "counter",
         "What tables about containers and processes of this host dropped at their limits: flows (the workload of open "
