@@ -147,23 +147,23 @@ def test_a_slow_reader_is_told_what_it_missed_and_holds_up_no_other(monkeypatch:
         async with served() as made:
             node = replace(MAP.deployments[0], name="x" * 2_000_000)
             made.backend.map = replace(MAP, deployments=(node,))
-            slow = socket.socket()
-            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            host, port = made.server.address.split(":")
-            slow.connect((host, int(port)))
-            slow.sendall(f"GET {PATH}?events=map HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            await until_async(lambda: made.streams.readers == 1, "it reads")
-            made.backend.map = MAP
-            async with made.client.stream("GET", f"{PATH}?events=map") as response:
-                reader = events(response)
-                for _ in range(20):
-                    await first(reader, "map")
-            slow.setblocking(False)
-            loop, got = asyncio.get_running_loop(), b""
-            async with asyncio.timeout(20):
-                while b"event: missed" not in got:
-                    got = got[-20:] + await loop.sock_recv(slow, 1 << 16)
-            slow.close()
+            with socket.socket() as slow:
+                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                host, port = made.server.address.split(":")
+                slow.connect((host, int(port)))
+                slow.sendall(f"GET {PATH}?events=map HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                await until_async(lambda: made.streams.readers == 1, "it reads")
+                made.backend.map = MAP
+                async with made.client.stream("GET", f"{PATH}?events=map") as response:
+                    reader = events(response)
+                    for _ in range(20):
+                        await first(reader, "map")
+                slow.setblocking(False)
+                slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)  # the rest at full speed
+                loop, got = asyncio.get_running_loop(), b""
+                async with asyncio.timeout(60):
+                    while b"event: missed" not in got:
+                        got = got[-20:] + await loop.sock_recv(slow, 1 << 16)
             text = made.metrics.text()
             assert "flowmap_stream_missed_updates_total 0.0" not in text
             await until_async(lambda: made.streams.readers == 0, "it is gone")
