@@ -1,7 +1,7 @@
 """Continuity: while new connections of a client come from the process that had them before, its owner needs no answer.
 
 A *line* of a client address is a process that is known to be its owner's, and has had a connection from the address
-open ever since. It begins with a connection that an answer named (rule ``inside``), and goes on as long as
+open ever since. It begins with a connection that an answer named (rule ``inside``), and continues as long as
 
     - every connection that began at the address since is certainly of the same network namespace, cgroup and process,
       where a process that began later with the same pid is another one;
@@ -46,7 +46,7 @@ from flowmap.model.deployment import State
 RULE = "continuity"
 LONGEST = 540.0
 """Seconds without an answer after which a client is asked about although it has a line: less than
-:data:`~flowmap.attribute.answers.intervals.BRIDGE`, so its ownership interval goes on."""
+:data:`~flowmap.attribute.answers.intervals.BRIDGE`, so its ownership interval continues."""
 LIMIT = 65_536
 """Processes, and questions, of which it is remembered what was said of them."""
 MIXED: Owners = frozenset()

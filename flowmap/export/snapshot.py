@@ -146,7 +146,7 @@ class HistoryReport:
 
 
 class ContinuityCounts(NamedTuple):
-    """Clients whose owner goes on without answers, while the same process has their connections."""
+    """Clients whose owner is kept without answers, while the same process has their connections."""
 
     clients: int = 0
     """Those now."""

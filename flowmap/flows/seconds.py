@@ -384,7 +384,7 @@ def _counters(batch: FlowBatch, place: int) -> Four:
 def _agree(over: _Over, counters: Four, *, turned: bool) -> bool:
     """Whether the payload that a closed flow and a later record show can be that of one connection.
 
-    Nobody has an acknowledgement of more than the other one received. The last byte may be a FIN.
+    No end has an acknowledgement of more than the other one received. The last byte may be a FIN.
     """
     first, second = over.counters, (counters[1], counters[0]) if turned else counters
     client, server = (first, second) if over.is_client else (second, first)

@@ -278,7 +278,7 @@ _TABLES = (
     Metric(
         "flowmap_continuity_questions_saved_total",
         "counter",
-        "Questions about clients that were not repeated, as their process goes on.",
+        "Questions about clients that were not repeated, as their process still runs.",
     ),
 )
 
