@@ -209,7 +209,7 @@ class AttributeConfig(Section):
     one_deployment_per_client: bool = Field(
         default=True,
         description="A process at a client address serves one deployment. Then its owner is kept while the process "
-        "does, and with deployment_networks only those remain that use all its endpoints. false for session clusters.",
+        "runs, and with deployment_networks only those remain that use all its endpoints. false for session clusters.",
     )
     nat: Literal["translated", "original"] = Field(
         default="translated",
