@@ -98,7 +98,7 @@ class Observer:
         self.fallen: list[str] = []
         self.samples: SAMPLES = {}
         """The last page."""
-        self.began = time.time()
+        self.began = daemon.started
         self.clients: set[str] = set()
         self.ends: set[tuple[str, str, int]] = set()
         self._daemon = daemon

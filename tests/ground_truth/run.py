@@ -29,7 +29,7 @@ from tests.support.waiting import until
 LOOK_EVERY = 0.4
 """Seconds between two looks at the daemons; a thousandth of a long run."""
 RATE, BURST, FEW = 60, 30, 0.7
-"""Calls a second that the daemon may make."""
+"""Calls a second that the daemon may make, how many at once, and calls a second in the mode with few."""
 UDP_HEADERS = {"ip": 28, "ip6": 48}
 """Bytes of a datagram besides its payload."""
 PUSHED = 100
@@ -137,7 +137,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "endpoint": url,
             "workspace": WORKSPACE,
             "credentials": {"access_key_id": "sandbox-access-key", "access_key_secret": "sandbox-secret"},
-            "rate": FEW if mode.processes else RATE,
+            "rate": _rate(plan),
             "burst": BURST,
             "max_in_flight": 16,
             # A busy machine makes calls slow: only where they fail on purpose may that count as a failure.
@@ -205,7 +205,7 @@ def _report(
         more = judge(record.connections, attributable, other.seen, _opened(other.samples))
         verdict = replace(verdict, wrong=[*verdict.wrong, *more.wrong])
         observer.imbalances += other.imbalances
-    calls = _calls(observer, requests)
+    calls = _calls(observer, requests, _rate(plan))
     total = calls.asked + calls.ties + calls.faulty
     return Outcome(
         plan, record, verdict, _bytes(plan, record, observer, _witnessed(plan, record, made)), calls,
@@ -313,10 +313,14 @@ def _bytes(plan: Plan, record: Record, observer: Observer, witnessed: Mapping[st
     )  # fmt: skip
 
 
-def _calls(observer: Observer, requests: Mapping[str, Any]) -> Calls:
+def _rate(plan: Plan) -> float:
+    return FEW if MODES[plan.mode].processes else RATE
+
+
+def _calls(observer: Observer, requests: Mapping[str, Any], rate: float) -> Calls:
     by_shape = dict(requests["byOperation"].get("GetDeploymentsByIp", {}))
     ties = by_shape.pop("link", 0) + by_shape.pop("exact", 0)
     faulty = sum(requests["faults"].values())
     ends = len(observer.clients) + 2 * len(observer.ends)
     asked = max(0, sum(by_shape.values()) - faulty)
-    return Calls(ends, BURST + RATE * (time.time() - observer.began), asked, ties, faulty)
+    return Calls(ends, BURST + rate * (time.time() - observer.began), asked, ties, faulty)

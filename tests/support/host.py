@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ class Daemon:
         self.path.write_text(json.dumps(config))
         self.log = directory / "flowmap.log"
         self.port = config["http"]["listen"].rpartition(":")[2]
+        self.started = time.time()
         with inside.entered(), self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "flowmap", "run", "-c", str(self.path), *arguments],
