@@ -85,8 +85,7 @@ class Engine(threading.Thread):
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
         charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
         accounting's. ``networks``: changes of the host's networks, read at every turn. ``report_waiting``: called at
-        every turn with the questions under way, and those of them that users wait for. ``cpu``: seconds of a core that
-        this thread has used.
+        every turn with the questions under way, and those that users wait for. ``cpu``: CPU seconds of this thread.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -346,6 +345,7 @@ class Engine(threading.Thread):
             self._start_free()
         if resting:
             return
+        begun = []
         while (self._questions or self._urgent) and self.budget.available(now):
             urgent = bool(self._urgent) and (self._urgent_next or not self._questions)
             self._urgent_next = not urgent
@@ -354,10 +354,12 @@ class Engine(threading.Thread):
                 self._in_flight.add(question)
                 self.budget.start(now)
                 self._permits.count_question()
-                self._ask(question, self.deliver)
+                begun.append(question)
+        self._report_waiting(now, self._in_flight, self._waiters.keys())
+        for question in begun:  # after the report: a fleet then knows what waits for them
+            self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:
             self._permits.grant_spare(now)
-        self._report_waiting(now, self._in_flight, self._waiters.keys())
 
     def _start_free(self) -> None:
         """Start the questions that need no call of their own."""

@@ -28,6 +28,7 @@ from flowmap.fleet.server import Connection
 from flowmap.fleet.server_clock import ServerClock
 from flowmap.fleet.settings import MemberSettings
 from flowmap.fleet.trust import Trust
+from flowmap.fleet.turns import Turns
 from flowmap.fleet.waiting import Waiting, Want
 
 log = logging.getLogger(__name__)
@@ -63,18 +64,12 @@ class Member:
         self._find_scope = scope
         self._admission = admission
         self._clock = clock
-        self._wake = asyncio.Event()
-        admission.on_request(self._wake.set)
+        self._turns = Turns(clock)
+        admission.on_request(self._turns.come)
         self._waiting = Waiting()
         self._futures: dict[Request, list[asyncio.Future[Value]]] = {}
-        self._calls = Calls(control, clock, sign=self._signed, finish=self._finish, wake=self._wake.set)
-        self._pushes = Pushes(
-            server,
-            clock,
-            self.figures,
-            wake=self._wake.set,
-            is_wanted=lambda question: self._waiting.named(question) is not None,
-        )
+        self._calls = Calls(control, clock, sign=self._signed, finish=self._finish, wake=self._turns.come)
+        self._pushes = Pushes(server, clock, self.figures, come=self._turns.come, patience=self._patience)
         self._collected = 0
         self._server_clock = ServerClock()
         self._share = pace.OwnShare()
@@ -86,7 +81,6 @@ class Member:
         self._reply: Reply | None = None
         self._reached_at = clock.monotonic()
         self._retry_at = self._logged_at = float("-inf")
-        self._throttle = pace.Throttle()
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -113,13 +107,14 @@ class Member:
 
     async def get(self, request: Request) -> Value:
         """The result of a request, by this host's call or another's. ControlError."""
-        if self._waiting.get(request) is None:
+        want = self._waiting.get(request)
+        if want is None:
             want = self._waiting.add(request, request.text(), self._clock.monotonic())
             if self.settings.trust == "own":
                 self._waiting.leave_alone(want)
         future: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
         self._futures.setdefault(request, []).append(future)
-        self._wake.set()
+        self._turns.come(self._patience_for(want))
         try:
             return await future
         finally:
@@ -132,8 +127,11 @@ class Member:
 
     def set_traffic(self, traffic: Mapping[Request, float]) -> None:
         """Take the pending traffic of every question that the engine waits for; the others are needed no more."""
-        for want in self._waiting.set_traffic(traffic):
+        changes = self._waiting.set_traffic(traffic)
+        for want in changes.gone:
             self._finish(want.request, Transient("no flow waits for this answer any more", reason="fleet"))
+        if changes.hurry:
+            self._turns.come()
 
     # The task.
 
@@ -144,11 +142,15 @@ class Member:
             except Exception:  # a defect must not end the naming of flows for the life of the daemon
                 log.exception("fleet: turn failed; next one in %g s", pace.IDLE)
                 pause = pace.IDLE
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
-            self._wake.clear()
-            await self._clock.sleep(self._throttle.pause(self._clock.monotonic(), self._hosts))
+            await self._turns.next(pause, self._hosts)
+
+    def _patience(self, question: str) -> float | None:
+        want = self._waiting.named(question)
+        return None if want is None else self._patience_for(want)
+
+    def _patience_for(self, want: Want) -> float:
+        """Seconds for which an exchange about this can wait for more to exchange."""
+        return 0.0 if want.hurries else pace.gathering(self._hosts)
 
     @property
     def _hosts(self) -> int:
@@ -201,7 +203,7 @@ class Member:
         exchange, generation = self._exchange(), self._pushes.generation
         arrived = self._pushes.take(self._clock.monotonic())
         sent = self._clock.monotonic()
-        self._throttle.note(sent, self._hosts)
+        self._turns.note_exchange(sent, self._hosts)
         try:
             raw = await self._server.exchange(scope.keys(), exchange.arguments())
         except FleetError:  # the server may have taken it nevertheless, and granted tickets
@@ -346,7 +348,7 @@ class Member:
                 self._take(want, message.answer)
             elif want is not None:
                 want.report_anew()  # the next exchange finds it
-                self._wake.set()
+                self._turns.come()
 
     async def _take_answers(self, scope: FleetScope, reply: Reply) -> None:
         stored = {question: at for question, at in reply.stored if self._waiting.named(question) is not None}
@@ -382,7 +384,7 @@ class Member:
             self.figures.refused[error.reason] += 1
             log.debug("fleet: %s: %s; this host asks itself", want.question, error)
             self._waiting.leave_alone(want)
-            self._wake.set()
+            self._turns.come()
         else:
             self.figures.saved += 1
             self._finish(want.request, value)

@@ -47,6 +47,11 @@ def next_exchange(
     return min(IDLE if told else IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
 
 
+def gathering(hosts: int) -> float:
+    """Seconds for which a question that no flow waits for, or its answer, may wait for others to go with."""
+    return min(IDLE, hosts / EXCHANGES)
+
+
 class Throttle:
     """Limits the exchanges of one host, even if flows begin and calls end all the time.
 

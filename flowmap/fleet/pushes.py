@@ -51,10 +51,11 @@ class Pushes:
         clock: Clock,
         figures: Figures,
         *,
-        wake: Callable[[], None],
-        is_wanted: Callable[[str], bool],
+        come: Callable[[float], None],
+        patience: Callable[[str], float | None],
     ) -> None:
-        """``wake``: called if an exchange should be made. ``is_wanted``: whether the host waits for a question."""
+        """``come``: called if an exchange should be made, with the seconds until then. ``patience``: seconds for which
+        the answer to a question can wait for that; None: the host does not wait for it."""
         self.come_at = float("inf")
         """When the host should make an exchange, monotonic seconds."""
         self.generation = 0
@@ -62,8 +63,8 @@ class Pushes:
         self._server = server
         self._clock = clock
         self._figures = figures
-        self._wake = wake
-        self._is_wanted = is_wanted
+        self._come = come
+        self._patience = patience
         self._arrived: dict[str, Message] = {}
         self._channel = ""
         self._task: asyncio.Task[None] | None = None
@@ -82,8 +83,9 @@ class Pushes:
         self._task = asyncio.get_running_loop().create_task(self._listen(self._channel), name="fleet pushes")
 
     def come(self, at: float) -> None:
-        """Make an exchange then."""
+        """Make an exchange then, even if there is one before."""
         self.come_at = min(self.come_at, at + pace.SHORTEST)
+        self._come(self.come_at - self._clock.monotonic())
 
     def take(self, now: float) -> dict[str, Message]:
         """What arrived since the last call, by question; an exchange follows."""
@@ -131,7 +133,7 @@ class Pushes:
             self._figures.subscriptions += 1
             self.generation = self._figures.subscriptions
             self._figures.told, self._figures.push_problem = True, None
-            self._wake()  # what was answered before is found by an exchange
+            self._come(0.0)  # what was answered before is found by an exchange
             return
         try:
             message = Message.parse(data)
@@ -140,8 +142,6 @@ class Pushes:
             return
         if not message.question:
             self.come(self._clock.monotonic() + message.at)
-        elif self._is_wanted(message.question):
+        elif (patience := self._patience(message.question)) is not None:
             self._arrived[message.question] = message
-        else:
-            return
-        self._wake()
+            self._come(patience)

@@ -64,6 +64,8 @@ class Want:
         self.alone = False
         """Whether only this host's own call serves. The server does not get such a question, only the calls for it."""
         self.wanted_at = now
+        self.hurries = True
+        """Whether flows wait for it, or may: an exchange about it does not wait for others."""
         self.traffic = 0.0
         """Pending bytes, and one for each pending flow; negative: spare calls only."""
         if request.narrows:
@@ -82,6 +84,7 @@ class Want:
 
     def take_traffic(self, amount: float) -> None:
         """Bytes that wait, and one for each flow. It never falls: the server adds what it has grown by."""
+        self.hurries = amount > 0
         if amount or not self.request.narrows:
             self.traffic = max(amount, self.traffic)
 
@@ -106,6 +109,15 @@ class Want:
     def report_anew(self) -> None:
         """The server does not know it, or not any more."""
         self._reported = None
+
+
+class Changes(NamedTuple):
+    """What other pending traffic means for the questions."""
+
+    gone: list[Want]
+    """Nothing needs these any more."""
+    hurry: bool
+    """Whether flows wait for one that could wait before."""
 
 
 class Waiting:
@@ -136,7 +148,8 @@ class Waiting:
         if request.narrows and self.narrowing >= NARROWING:
             raise Transient("the fleet has no spare calls for narrowing", reason="fleet", retry_after=SPARE_PAUSE)
         want = self._wants[request] = self._by_question[question] = Want(request, question, now)
-        want.take_traffic(self._traffic.get(request, 0.0))  # it may have been reported before
+        if (amount := self._traffic.get(request)) is not None:
+            want.take_traffic(amount)
         return want
 
     def leave_alone(self, want: Want) -> None:
@@ -168,17 +181,19 @@ class Waiting:
             self._by_question.pop(want.question, None)
         return want
 
-    def set_traffic(self, traffic: Mapping[Request, float]) -> list[Want]:
-        """Take the pending traffic of every question about owners. Returns the wants that it does not contain."""
-        gone, self._traffic = [], traffic
+    def set_traffic(self, traffic: Mapping[Request, float]) -> Changes:
+        """Take the pending traffic of every question about owners."""
+        gone, hurry, self._traffic = [], False, traffic
         for want in self._wants.values():
             if want.request.kind is Kind.OWNERS:
                 amount = traffic.get(want.request)
                 if amount is None:
                     gone.append(want)
                 else:
+                    before = want.hurries
                     want.take_traffic(amount)
-        return gone
+                    hurry |= want.hurries > before
+        return Changes(gone, hurry)
 
     def reports(self, now: float) -> list[Report]:
         """What to report in the next exchange."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from flowmap.errors import ControlError, Transient
 from flowmap.fleet import pace, waiting
 from flowmap.fleet.answers import Shared, Signer
 from flowmap.fleet.requests import FleetScope, Kind, Request
+from flowmap.fleet.server import Argument
 from flowmap.fleet.server_clock import Bounds
 from flowmap.model.deployment import DeploymentInfo, Owner
 from tests.support.fleet import KEY, SCOPE, Wire, World, ask, endpoint, fleet, host, name_of, settled, until
 from tests.support.valkey import ValkeyServer, running
 
-A, B = "10.0.0.1", "10.0.0.2"
+A, B, C, D = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4"
 CLIENT = Request(Kind.OWNERS, "ws", "ns", endpoint(A), None)
 
 
@@ -185,6 +186,60 @@ def test_the_largest_traffic_is_asked_first_and_every_fourth_by_age(server: Valk
         # The first few may have been reported before their traffic.
         assert order.index(7) < order.index(5) < order.index(4)
         assert {0, 1} & set(order[:5])
+
+    run(main())
+
+
+class Counting(Wire):
+    """Notes how many questions and results each exchange has."""
+
+    def __init__(self, server: ValkeyServer) -> None:
+        super().__init__(server.address)
+        self.exchanged: list[int] = []
+
+    async def exchange(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        self.exchanged.append(sum(int(number) for number in arguments[12:15]))
+        return await super().exchange(keys, arguments)
+
+
+def test_what_no_flow_waits_for_goes_with_the_next_that_hurries(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Confirmations of a thousand hosts must not cost an exchange each."""
+    monkeypatch.setattr(pace, "EXCHANGES", 0.01)  # one host gathers for as long as it may
+    monkeypatch.setattr(pace, "IDLE", 600.0)
+
+    async def main() -> None:
+        world = world_with(_10_0_0_4="billing")
+        wire = Counting(server)
+        one, other = host(world, server.address, "one", wire=wire), host(world, server.address, "other")
+        async with fleet(one, other):
+            await until(lambda: one.member.figures.told and other.member.figures.told)
+            await asyncio.sleep(0.2)
+            wire.exchanged.clear()
+            pairs = [("", "ns", endpoint(address), None) for address in (A, B, C)]
+            one.set_traffic(dict.fromkeys(pairs[:2], 0.0))
+            asking = [asyncio.create_task(ask(one, address)) for address in (A, B)]
+            await asyncio.sleep(0.3)
+            assert not wire.exchanged and not world.calls
+            one.set_traffic(dict(zip(pairs, (0.0, 0.0, 1.0), strict=True)))
+            asking.append(asyncio.create_task(ask(one, C)))
+            await asyncio.gather(*asking)
+            assert wire.exchanged[0] == 3
+            # The answer to a call of another host is passed on, and waits for the next exchange too.
+            world.calls.clear()
+            world.hold.clear()
+            called = asyncio.create_task(ask(other, D))
+            await until(lambda: world.calls)
+            patient = asyncio.create_task(ask(one, D))
+            await asyncio.sleep(0.3)
+            one.set_traffic({("", "ns", endpoint(D), None): 0.0})
+            world.hold.set()
+            await called
+            await asyncio.sleep(0.3)
+            assert not patient.done()
+            one.set_traffic({("", "ns", endpoint(D), None): 1.0})
+            assert name_of(await patient) == "billing" and len(world.calls) == 1
 
     run(main())
 

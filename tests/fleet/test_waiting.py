@@ -71,7 +71,18 @@ def test_traffic_that_was_reported_before_counts_from_the_beginning() -> None:
 
 def test_questions_that_no_flow_needs_are_named() -> None:
     waiting = waiting_for(client(1), client(2), JOBS)
-    assert [want.request for want in waiting.set_traffic({client(1): 1.0})] == [client(2)]
+    assert [want.request for want in waiting.set_traffic({client(1): 1.0}).gone] == [client(2)]
+
+
+def test_only_flows_make_a_question_hurry() -> None:
+    waiting = Waiting()
+    waiting.set_traffic({client(1): 0.0, client(2): 5.0})
+    hurries = {number: waiting.add(client(number), client(number).text(), 0.0).hurries for number in (1, 2, 3)}
+    assert hurries == {1: False, 2: True, 3: True}, "of the third nothing is known"
+    assert waiting.add(JOBS, JOBS.text(), 0.0).hurries
+    for traffic, hurry in (((0, 5, 0), False), ((1, 5, 0), True), ((2, 6, 0), False), ((2, 0, 1), True)):
+        report = {client(number): float(amount) for number, amount in enumerate(traffic, 1)}
+        assert waiting.set_traffic(report).hurry is hurry, traffic
 
 
 def test_a_new_state_of_the_server_gets_everything_again() -> None:
