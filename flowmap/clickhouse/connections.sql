@@ -25,9 +25,9 @@ WITH
                 arrayJoin(arrayFilter(
                     ends -> ends != arraySort([outside, called]), [arraySort([before, called]), arraySort([outside, behind])]
                 )) AS pair
-            FROM ends_1 FINAL
+            -- Without FINAL, which would read the whole day: a row that was sent twice casts the same shadow.
+            FROM ends_1
             WHERE translated AND {near}
-            SETTINGS do_not_merge_across_partitions_select_final = 1
         )
         WHERE {among}
         GROUP BY network, protocol, low, low_port, high, high_port

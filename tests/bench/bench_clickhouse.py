@@ -17,22 +17,26 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flowmap.clickhouse import bodies
 from flowmap.clickhouse.compression import compress
+from flowmap.clickhouse.reader import StoreReader
 from flowmap.clickhouse.sender import Sender
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.history.block import Block
 from flowmap.history.file import Limits
 from flowmap.history.spool import Part, Spool
 from flowmap.history.store import HistoryStore
+from flowmap.model.views import Connection, FlowFilter
 from tests.bench.bench_history import copied, filled
 
 DAY = (
     "since = toDateTime64('2026-11-29 00:00:00', 6, 'UTC'), "
     "until = toDateTime64('2026-11-29 23:59:59.999999', 6, 'UTC')"
 )
+DAY_BEGAN = datetime(2026, 11, 29, tzinfo=UTC).timestamp()
 DEPLOYMENTS, SERVICES = 2_000, 20
 
 
@@ -161,10 +165,32 @@ def join(rows: int) -> None:
                 seconds=600,
             )
             days.append(time.perf_counter() - began)
+        newest, one, peers = read(there)
         print(
             f"{rows:>12,} rows: made in {made:6.1f} s, summed in {scan:5.2f} s, joined in {both:6.2f} s "
-            f"({rows / both / 1e6:.2f} M/s, at most {peak(pid):.1f} GB), a deployment's day in {sorted(days)[1]:5.2f} s"
+            f"({rows / both / 1e6:.2f} M/s, at most {peak(pid):.1f} GB),\n"
+            f"             a deployment's day in {sorted(days)[1]:5.2f} s\n"
+            f"             read by flowmap: the newest 1,000 in {newest:5.2f} s, one at a moment in {one:5.2f} s, "
+            f"a deployment's peers of the day in {peers:5.2f} s"
         )
+
+
+def read(there: Server) -> tuple[float, float, float]:
+    """Seconds for what the page, `who` and `peers` read."""
+    there.run("INSERT INTO deployment_names_1 VALUES ('ws/ns/77', 'ws', 'ns', '77', 'orders', now64(6))")
+    reader = StoreReader(there, translated_ends=False, clock=lambda: DAY_BEGAN + 86400.0)
+    began = time.perf_counter()
+    newest, _ = reader.flows(FlowFilter(since=DAY_BEGAN, until=DAY_BEGAN + 86400.0), 1000, None)
+    listed = time.perf_counter()
+    assert len(newest) == 1000
+    flow = newest[500].view
+    wanted = Connection(flow.client.address, flow.client.port, flow.server.address, flow.server.port, 6)
+    assert flow.ended_at is not None
+    found = reader.at(wanted, flow.ended_at - 0.001)
+    looked_up = time.perf_counter()
+    assert len(found) == 1
+    assert reader.peers("orders", DAY_BEGAN, DAY_BEGAN + 86400.0).peers
+    return listed - began, looked_up - listed, time.perf_counter() - looked_up
 
 
 def main() -> None:
