@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol
 
 from flowmap.clickhouse import filters
 from flowmap.clickhouse.filters import Question, Value
-from flowmap.clickhouse.initialising import check_version
-from flowmap.clickhouse.schema import ENDS, VERSION
-from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, of_lookups, stored
-from flowmap.errors import QueryError
+from flowmap.clickhouse.initialising import explained
+from flowmap.clickhouse.schema import ENDS
+from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, known, of_lookups, stored
+from flowmap.errors import HistoryError, QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address, Endpoint, protocol_name
 from flowmap.model.deployment import Owner, State
@@ -100,7 +100,6 @@ class StoreReader:
         """``translated_ends``: whether the service endpoint of a peer without a name is the one after NAT."""
         self._store = store
         self._translated = translated_ends
-        self._checked = False
         self._clock = clock
 
     def close(self) -> None:
@@ -261,13 +260,11 @@ class StoreReader:
         return lines
 
     def _ask(self, sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
-        """The rows of a query; HistoryError if the tables are newer than this flowmap."""
-        if not self._checked:
-            ((version,),) = self._store.rows("SELECT max(version) FROM schema_versions", {})
-            if version > VERSION:
-                check_version(version)
-            self._checked = True
-        return self._store.rows(sql, parameters)
+        """The rows of a query; a HistoryError says which flowmap can use the tables."""
+        try:
+            return self._store.rows(sql, parameters)
+        except HistoryError as error:
+            raise explained(error, self._store) from error
 
     def _rows(self, sql: str, question: Question) -> list[Row]:
         return [Row(*row) for row in self._ask(sql, question.parameters)]
@@ -348,7 +345,7 @@ def _peer(row: Sequence[Any], owners: Mapping[str, Owner]) -> PeerSeen:
         name = f"{address}:{port}" if address == "*" else str(Endpoint(Address.parse(address), port))
     named = tuple(sorted(owners[key] for key in keys))
     times = first / MICROSECONDS, last / MICROSECONDS
-    return PeerSeen(name, protocol_name(protocol), Traffic(*figures), named, *times, State(state), counts)
+    return PeerSeen(name, protocol_name(protocol), Traffic(*figures), named, *times, known(State, state), counts)
 
 
 def _written(seconds: float) -> str:

@@ -10,6 +10,9 @@ from typing import NamedTuple
 VERSION = 1
 """The newest version of the tables that this flowmap knows."""
 
+FILES = Path(__file__).parent
+"""Where the SQL is."""
+
 ENDS = "ends_1"
 NAMES = "deployment_names_1"
 HOSTS = "hosts_1"
@@ -49,11 +52,11 @@ DEFAULT = Kept()
 
 
 class Statement(NamedTuple):
-    """One statement, and the version of the tables that it belongs to."""
+    """One statement, and the version of the tables that it leads to."""
 
     version: int
     name: str
-    """What it makes."""
+    """The table or view that it makes or changes."""
     text: str
 
 
@@ -63,24 +66,34 @@ def statements(kept: Kept = DEFAULT) -> Iterator[Statement]:
         "{ends_days}": str(kept.ends),
         "{hours_days}": str(kept.hours),
         "{days_days}": str(kept.days),
-        "{minutes}": minutes(kept),
+        "{minutes}": _minutes(kept),
         "{hours}": _filled("sums.sql", fine="minutes", step="minute", coarse="hours", beginning="toStartOfHour"),
         "{days}": _filled("sums.sql", fine="hours", step="hour", coarse="days", beginning="toStartOfDay"),
         "{connections}": _connections(near=_PERIOD, chosen=_IN_PERIOD),
         "{connections_of}": _connections(near=_PERIOD, chosen=_IN_PERIOD, among=_OF_DEPLOYMENT),
     }
-    version = 0
+    version = 1
     for part in _read("schema.sql").split(";\n"):
         for line in part.splitlines():
-            version = int(line.removeprefix("-- version ")) if line.startswith("-- version ") else version
+            if line.startswith("-- version ") and int(line.split()[2]) > version:
+                yield _complete(version)  # so an interrupted upgrade does not repeat it
+                version += 1
+            elif line == "-- every version":
+                version = VERSION
         text = _without_comments(part)
         for place, value in values.items():
             text = text.replace(place, value)
         if text:
             yield Statement(version, _made_by(text), text)
+    yield _complete(VERSION)
 
 
-def minutes(kept: Kept = DEFAULT) -> str:
+def _complete(version: int) -> Statement:
+    """What says that the tables have this version."""
+    return Statement(version, "schema_versions", f"INSERT INTO schema_versions (version) VALUES ({version})")
+
+
+def _minutes(kept: Kept) -> str:
     """The query that computes the minutes that changed."""
     among = f"{KEY} IN (SELECT network, protocol, low, low_port, high, high_port FROM of_changed)"
     near = (
@@ -110,10 +123,10 @@ def _without_comments(text: str) -> str:
 
 
 def _made_by(text: str) -> str:
-    found = re.search(r"(?:TABLE|VIEW) (?:IF NOT EXISTS )?(\w+)", text)
+    found = re.search(r"(?:TABLE|VIEW) (?:IF (?:NOT )?EXISTS )?(\w+)", text)
     assert found is not None, text
     return found[1]
 
 
 def _read(name: str) -> str:
-    return Path(__file__).with_name(name).read_text()
+    return (FILES / name).read_text()

@@ -1,7 +1,17 @@
 -- The tables in ClickHouse, in the order in which `flowmap fleet init` creates them. See README.md.
 --
--- Every statement can be repeated. A change that older hosts can live with (another column with a default) is added at
--- the end, under the next version. A change that they cannot live with makes another table (`ends_2`).
+-- Statements after `-- version N` run once, if the tables are older. Those after `-- every version` run in every upgrade.
+-- An interrupted upgrade starts again at the version that is not complete, so every statement can be repeated.
+--
+-- A name is a promise to every older flowmap: what it writes to a table, and reads from a table or view, keeps its
+-- meaning. A change that keeps the promise (a column with a default, another table, another column of a view) is added
+-- at the end of the tables, under the next version. A change that breaks it takes the name away as well
+-- (`RENAME TABLE IF EXISTS ends_1 TO ends_2`): then the server refuses every older flowmap, and its flows wait.
+--
+-- A materialized view that an insert feeds is changed by `ALTER TABLE … MODIFY QUERY` under the next version, so that it
+-- misses no insert. One that refreshes reads a plain view, and only that changes. For another interval,
+-- `DROP VIEW IF EXISTS` is added under the next version.
+--
 -- {ends_days} and the like are filled in by `schema.py`.
 
 -- version 1
@@ -104,8 +114,6 @@ CREATE TABLE IF NOT EXISTS deployment_names_1 (
     seen DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree(seen) ORDER BY key;
 
-CREATE VIEW IF NOT EXISTS deployments AS SELECT * FROM deployment_names_1 FINAL;
-
 -- How far each host is: everything that ended before `complete_until` is in `ends_1`, or counted in `lost`.
 CREATE TABLE IF NOT EXISTS hosts_1 (
     host LowCardinality(String),
@@ -120,28 +128,6 @@ CREATE TABLE IF NOT EXISTS hosts_1 (
     arrived DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
 ) ENGINE = ReplacingMergeTree(arrived) ORDER BY host
 TTL toDateTime(arrived) + toIntervalDay({ends_days});
-
-CREATE VIEW IF NOT EXISTS hosts AS SELECT * FROM hosts_1 FINAL;
-
-CREATE VIEW IF NOT EXISTS ends AS
-SELECT
-    host, spool, number, revision, arrived, network, network_namespace, zone, protocol, low, low_port, high, high_port,
-    client, client_port, server, server_port,
-    translated, translated_client, translated_client_port, translated_server, translated_server_port,
-    started, ended, started_after, ended_after, preexisting, unbounded, cut, guessed,
-    transmit_bytes, receive_bytes, transmit_packets, receive_packets, bytes, source,
-    state, deployments, rule, evidence, cause, peer,
-    client_container, client_unit, client_workload, server_container, server_unit, server_workload
-FROM ends_1 FINAL
-SETTINGS do_not_merge_across_partitions_select_final = 1;
-
-
-CREATE VIEW IF NOT EXISTS connections AS
-{connections};
-
--- The same, of one deployment: its key in `deployments`.
-CREATE VIEW IF NOT EXISTS connections_of AS
-{connections_of};
 
 -- Rollups without addresses. A connection counts with all its bytes in the minute in which it ended.
 --
@@ -177,10 +163,6 @@ TTL start + toIntervalDay({ends_days});
 CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_versions TO versions_1 AS
 SELECT 'minute' AS step, start, max(made) AS made FROM minutes_1 GROUP BY start;
 
-CREATE VIEW IF NOT EXISTS minutes AS
-SELECT * EXCEPT made FROM minutes_1 FINAL
-WHERE state != '' AND (start, made) IN (SELECT start, max(made) FROM versions_1 WHERE step = 'minute' GROUP BY start);
-
 CREATE TABLE IF NOT EXISTS hours_1 (
     start DateTime('UTC'),
     network LowCardinality(String),
@@ -203,10 +185,6 @@ TTL start + toIntervalDay({hours_days});
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS hours_versions TO versions_1 AS
 SELECT 'hour' AS step, start, max(made) AS made FROM hours_1 GROUP BY start;
-
-CREATE VIEW IF NOT EXISTS hours AS
-SELECT * EXCEPT made FROM hours_1 FINAL
-WHERE state != '' AND (start, made) IN (SELECT start, max(made) FROM versions_1 WHERE step = 'hour' GROUP BY start);
 
 CREATE TABLE IF NOT EXISTS days_1 (
     start DateTime('UTC'),
@@ -231,15 +209,58 @@ TTL start + toIntervalDay({days_days});
 CREATE MATERIALIZED VIEW IF NOT EXISTS days_versions TO versions_1 AS
 SELECT 'day' AS step, start, max(made) AS made FROM days_1 GROUP BY start;
 
-CREATE VIEW IF NOT EXISTS days AS
+-- every version
+
+CREATE OR REPLACE VIEW deployments AS SELECT * FROM deployment_names_1 FINAL;
+
+CREATE OR REPLACE VIEW hosts AS SELECT * FROM hosts_1 FINAL;
+
+CREATE OR REPLACE VIEW ends AS
+SELECT
+    host, spool, number, revision, arrived, network, network_namespace, zone, protocol, low, low_port, high, high_port,
+    client, client_port, server, server_port,
+    translated, translated_client, translated_client_port, translated_server, translated_server_port,
+    started, ended, started_after, ended_after, preexisting, unbounded, cut, guessed,
+    transmit_bytes, receive_bytes, transmit_packets, receive_packets, bytes, source,
+    state, deployments, rule, evidence, cause, peer,
+    client_container, client_unit, client_workload, server_container, server_unit, server_workload
+FROM ends_1 FINAL
+SETTINGS do_not_merge_across_partitions_select_final = 1;
+
+CREATE OR REPLACE VIEW connections AS
+{connections};
+
+-- The same, of one deployment: its key in `deployments`.
+CREATE OR REPLACE VIEW connections_of AS
+{connections_of};
+
+CREATE OR REPLACE VIEW minutes AS
+SELECT * EXCEPT made FROM minutes_1 FINAL
+WHERE state != '' AND (start, made) IN (SELECT start, max(made) FROM versions_1 WHERE step = 'minute' GROUP BY start);
+
+CREATE OR REPLACE VIEW hours AS
+SELECT * EXCEPT made FROM hours_1 FINAL
+WHERE state != '' AND (start, made) IN (SELECT start, max(made) FROM versions_1 WHERE step = 'hour' GROUP BY start);
+
+CREATE OR REPLACE VIEW days AS
 SELECT * EXCEPT made FROM days_1 FINAL
 WHERE state != '' AND (start, made) IN (SELECT start, max(made) FROM versions_1 WHERE step = 'day' GROUP BY start);
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_refresh REFRESH EVERY 5 MINUTE APPEND TO minutes_1 AS
+-- The minutes (hours, days) that changed, and what adds them to their tables.
+CREATE OR REPLACE VIEW minutes_changed AS
 {minutes};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS hours_refresh REFRESH EVERY 15 MINUTE APPEND TO hours_1 AS
+CREATE OR REPLACE VIEW hours_changed AS
 {hours};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS days_refresh REFRESH EVERY 1 HOUR APPEND TO days_1 AS
+CREATE OR REPLACE VIEW days_changed AS
 {days};
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS minutes_refresh REFRESH EVERY 5 MINUTE APPEND TO minutes_1 AS
+SELECT * FROM minutes_changed;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS hours_refresh REFRESH EVERY 15 MINUTE APPEND TO hours_1 AS
+SELECT * FROM hours_changed;
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS days_refresh REFRESH EVERY 1 HOUR APPEND TO days_1 AS
+SELECT * FROM days_changed;

@@ -20,6 +20,7 @@ from typing import Protocol
 from flowmap import __version__
 from flowmap.clickhouse import bodies
 from flowmap.clickhouse.compression import compress
+from flowmap.clickhouse.initialising import Rows, explained
 from flowmap.clickhouse.schema import ENDS, HOSTS, NAMES
 from flowmap.errors import DecodeError, HistoryError, QueryError
 from flowmap.history.closed_flows import MICROSECONDS
@@ -44,7 +45,7 @@ MOST_NAMES = 100_000
 LOG_EVERY = 60.0
 
 
-class Inserts(Protocol):
+class Inserts(Rows, Protocol):
     """What a sender needs of the server; HistoryError if the rows are not known to be in their table."""
 
     def insert(
@@ -136,7 +137,7 @@ class Sender(threading.Thread):
                 pass
             self._report()
         except HistoryError as error:
-            return self._failed(error)
+            return self._failed(explained(error, self._server))
         except QueryError as error:  # the server's limits of queries do not hold for inserts, but a proxy's may
             return self._failed(HistoryError(str(error), reason="server"))
         if not figures.up:

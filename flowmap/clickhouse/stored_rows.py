@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from flowmap.model.views import Evidence, FlowView, Lookup, Observation
 from flowmap.model.workload import Local, Side, Workload
 
 MICROSECONDS = 1_000_000
+Value = TypeVar("Value", bound=StrEnum)
 
 
 class Row(NamedTuple):
@@ -114,7 +116,7 @@ def _view(row: Row, owners: Mapping[str, Owner]) -> FlowView:
         row.receive_bytes,
         row.transmit_packets,
         row.receive_packets,
-        state=State(row.state),
+        state=known(State, row.state),
         deployments=tuple(DeploymentInfo(owners[key]) for key in row.deployments),
         guessed=row.guessed,
         source=row.source,
@@ -133,7 +135,7 @@ def _observation(one: Sequence[Any]) -> Observation:
         None if old else started / MICROSECONDS,
         None if cut else ended / MICROSECONDS,
         *(sent, received, packets_sent, packets_received),
-        State(state),
+        known(State, state),
         source,
     )
 
@@ -142,7 +144,8 @@ def _local(row: Row) -> Iterator[Local]:
     sides: tuple[tuple[Side, str], ...] = (("client", row.client_workload), ("server", row.server_workload))
     for side, text in sides:
         if text:
-            yield Local(side, Workload(*_decoded(text)))
+            fields = _decoded(text)[: len(Workload._fields)]  # a newer flowmap adds some at the end
+            yield Local(side, Workload(*fields))
 
 
 def _namespace(text: str) -> NetworkNamespace | None:
@@ -153,9 +156,18 @@ def _namespace(text: str) -> NetworkNamespace | None:
 
 
 def _evidence(text: str, owners: Mapping[str, Owner]) -> Iterator[Evidence]:
-    for shape, rule, keys in _decoded(text) if text else ():
+    for shape, rule, keys, *_ in _decoded(text) if text else ():
         named = tuple(owners.get(key) or Owner("", "", key, key) for key in keys)
-        yield Evidence(shape, CONFIDENCE[Shape(shape)], None, None, "history", rule, named)
+        yield Evidence(shape, CONFIDENCE[known(Shape, shape)], None, None, "history", rule, named)
+
+
+def known(kind: type[Value], text: str) -> Value:
+    """A value as it is in a row; HistoryError if only a newer flowmap can know it."""
+    try:
+        return kind(text)
+    except ValueError:
+        what = f"the store has a {kind.__name__.lower()} {text!r} that this flowmap does not know"
+        raise HistoryError(what, reason="version", remedy="upgrade flowmap on this host") from None
 
 
 def _decoded(text: str) -> Any:

@@ -11,6 +11,7 @@ import pytest
 from flowmap.cli import command
 from flowmap.clickhouse.reader import StoreReader
 from tests.clickhouse.engine import Engine
+from tests.clickhouse.hosts import Operator
 from tests.clickhouse.stand_in import StandIn, standing_in
 from tests.clickhouse.store import Ask, Store
 from tests.clickhouse.test_schema import NOON
@@ -66,3 +67,9 @@ def ask(stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str], m
         return status, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def operator(tmp_path: Path, engine: Engine, capsys: pytest.CaptureFixture[str]) -> Iterator[Operator]:
+    with standing_in(engine) as stand_in:
+        yield Operator(tmp_path, stand_in, capsys)

@@ -31,6 +31,8 @@ class StandIn:
         """``reset`` (before anything is done), ``lost reply`` (after it is done), ``held reply`` (the same, and the
         connection stays open), ``slow``, a key of ERRORS, or an empty string for none."""
         self.password = ""
+        self.statements: list[str] = []
+        """What reached the engine and is neither an insert with a body nor a query."""
         self.inserts: list[str] = []
         """The statements of inserts that reached the engine."""
         self.released = threading.Event()
@@ -56,6 +58,8 @@ class StandIn:
         """Do what a request asks for. An error of the engine is a RuntimeError."""
         parameters = {name.removeprefix("param_"): text for name, text in options.items() if name.startswith("param_")}
         if "query" not in options:
+            if not body.startswith(b"SELECT"):
+                self.statements.append(body.decode())
             return self.engine.answer(body.decode(), options.get("default_format", "TabSeparated"), parameters)
         self.inserts.append(options["query"])
         with tempfile.NamedTemporaryFile() as file:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from flowmap.cli import command
-from flowmap.clickhouse.schema import VERSION
 from tests.clickhouse.engine import Engine
 from tests.clickhouse.stand_in import StandIn, standing_in
 from tests.clickhouse.store import BILLING, ORDERS, A, Ask, B, Store
@@ -140,12 +139,6 @@ def test_a_server_without_tables(engine: Engine, tmp_path: Path, capsys: pytest.
         config.write_text(f"history: {{path: {tmp_path}/history.db, clickhouse: {{url: '{server.url}'}}}}")
         assert command.main(["fleet", "flows", "-c", str(config)]) == 1
     assert capsys.readouterr().err.endswith("; run `flowmap fleet init`\n")
-
-
-def test_tables_of_a_newer_flowmap(store: Store, ask: Ask) -> None:
-    store.engine.execute(f"INSERT INTO schema_versions (version) VALUES ({VERSION + 1})")
-    status, out, err = ask("peers", "orders")
-    assert (status, out) == (1, "") and "upgrade flowmap on this host" in err
 
 
 def test_without_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

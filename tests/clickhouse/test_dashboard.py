@@ -12,10 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flowmap.clickhouse.schema import minutes
-from tests.clickhouse.engine import FOREVER
 from tests.clickhouse.store import BILLING, ORDERS, A, B, Store
-from tests.clickhouse.test_schema import NOON, End, insert
+from tests.clickhouse.test_schema import NOON, ROLL_UP, End, insert
 
 DASHBOARD = json.loads((Path(__file__).parents[2] / "config" / "grafana" / "flowmap-fleet.json").read_text())
 SOURCE = {"type": "grafana-clickhouse-datasource", "uid": "${datasource}"}
@@ -61,7 +59,7 @@ def traffic(store: Store) -> Store:
     insert(store.engine, End("c", client="10.0.0.6:6", bytes="payload", owners=(ORDERS,)))
     store.peer("it's kafka")
     store.host("web-3", NOON - 3600)
-    store.engine.execute("INSERT INTO minutes_1 " + minutes(FOREVER))
+    store.engine.execute(ROLL_UP)
     return store
 
 
@@ -93,7 +91,7 @@ def test_variables_choose(traffic: Store) -> None:
 
 def test_a_peer_without_a_name_is_any_address_with_its_port(store: Store) -> None:
     insert(store.engine, A)
-    store.engine.execute("INSERT INTO minutes_1 " + minutes(FOREVER))
+    store.engine.execute(ROLL_UP)
     assert [row[1] for row in found(store, "Deployments and their peers")] == ["*:9092"]
 
 

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from flowmap.clickhouse.schema import VERSION, minutes, statements
+from flowmap.clickhouse.schema import VERSION, statements
 from tests.clickhouse.engine import FOREVER, Engine
 
 NOWHERE = "::"
 NOON = 1_796_040_000  # 2026-11-30 12:00 UTC
+ROLL_UP = "INSERT INTO minutes_1 SELECT * FROM minutes_changed"
 
 
 class End(NamedTuple):
@@ -161,19 +162,18 @@ def test_a_connection_counts_once(tables: Engine, ends: list[End], counted: list
     assert sorted(map(str, connections(tables))) == sorted(str([host, sent, owners]) for host, sent, owners in counted)
     # The rollups count the same, in whatever order the rows arrived.
     for _ in range(2):
-        tables.execute("INSERT INTO minutes_1 " + minutes(FOREVER))
+        tables.execute(ROLL_UP)
         sums = tables.rows("SELECT toInt64(sum(transmit_bytes)), count() FROM minutes")
         assert int(sums[0][0]) == sum(sent for _, sent, _ in counted)
 
 
 def test_an_end_that_arrives_late_moves_its_connection(tables: Engine) -> None:
-    roll = "INSERT INTO minutes_1 " + minutes(FOREVER)
     seen = "SELECT toUnixTimestamp(start) - {noon:UInt32}, transmit_bytes, deployments FROM minutes ORDER BY start"
     insert(tables, A._replace(ended=59))
-    tables.execute(roll)
+    tables.execute(ROLL_UP)
     assert tables.rows(seen, {"noon": NOON}) == [[0, 100, ["w/n/d"]]]
     insert(tables, B._replace(ended=61, sent=101))
-    tables.execute(roll)
+    tables.execute(ROLL_UP)
     assert tables.rows(seen, {"noon": NOON}) == [[60, 101, ["w/n/d"]]]
 
 

@@ -16,43 +16,10 @@ from flowmap.clickhouse.sender import Sender
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.history.file import Limits
 from flowmap.history.spool import Spool
-from flowmap.history.store import HistoryStore
 from tests.clickhouse.engine import Engine
+from tests.clickhouse.hosts import Host, flows
 from tests.clickhouse.stand_in import PASSWORD, StandIn
 from tests.support.closed_flows import NOW, Flow, X, Y, closed, replace, spread
-
-LIMITS = Limits(retain=1e9, max_size=16 << 20)
-
-
-class Host:
-    """A host with a history file and a sender whose turns the test takes."""
-
-    def __init__(self, path: Path, stand_in: StandIn, name: str = "web-1", limits: Limits = LIMITS) -> None:
-        self.path, self.stand_in, self.name = str(path), stand_in, name
-        self.store = HistoryStore(self.path, limits)
-        self.store.open()
-        self._servers: list[Server] = []
-        self.sender = self.restarted()
-
-    def restarted(self, password_file: str | None = None) -> Sender:
-        """Another sender, as after a restart of the daemon."""
-        address = ServerAddress(self.stand_in.url, self.stand_in.engine.database, password_file=password_file)
-        self._servers.append(Server(address))
-        self.sender = Sender(Spool(self.path), self._servers[-1], Origin(self.name), source="scripted")
-        return self.sender
-
-    def close(self) -> None:
-        self.store.close()
-        for server in self._servers:
-            server.close()
-
-    def write(self, *flows: Flow) -> None:
-        self.store.write(closed(*flows), (), now=NOW)
-
-    def ports(self) -> list[int]:
-        """Client ports of all rows in the store."""
-        rows = self.stand_in.engine.rows("SELECT client_port FROM ends ORDER BY client_port")
-        return [port for (port,) in rows]
 
 
 @pytest.fixture
@@ -60,10 +27,6 @@ def host(tmp_path: Path, stand_in: StandIn) -> Iterator[Host]:
     made = Host(tmp_path / "history.db", stand_in)
     yield made
     made.close()
-
-
-def flows(*ports: int) -> list[Flow]:
-    return [Flow(client_port=port) for port in ports]
 
 
 def test_every_flow_is_sent_once(host: Host) -> None:

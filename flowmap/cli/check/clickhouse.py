@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from flowmap.clickhouse.initialising import check_version, found_version, server_version
-from flowmap.clickhouse.schema import DEFAULT, ENDS
+from flowmap.clickhouse import schema
+from flowmap.clickhouse.bodies import COLUMNS
+from flowmap.clickhouse.initialising import check_version, explained, found_days, found_version, server_version
+from flowmap.clickhouse.schema import ENDS, HOSTS, NAMES
 from flowmap.clickhouse.server import Server
 from flowmap.config import Config
 from flowmap.daemon.clickhouse import host_of, server_of
@@ -26,7 +28,8 @@ def look(config: Config) -> Iterator[Finding]:
     server = server_of(config)
     try:
         yield from _findings(config, server)
-    except HistoryError as error:
+    except HistoryError as refused:
+        error = explained(refused, server)
         yield Finding(NAME, "degraded", f"{error}: {COST}", error.remedy or "see history.clickhouse")
     finally:
         server.close()
@@ -34,15 +37,21 @@ def look(config: Config) -> Iterator[Finding]:
 
 def _findings(config: Config, server: Server) -> Iterator[Finding]:
     version = server_version(server)
-    check_version(found_version(server))
+    found, known = found_version(server), schema.VERSION
+    if found < known:
+        check_version(found)
+    for table in (NAMES, HOSTS):
+        server.rows(f"SELECT 1 FROM {table} WHERE 0")
     began = time.monotonic()
     wall = time.time()
     ((there,),) = server.rows(
-        f"SELECT toUnixTimestamp64Milli(now64(3)) / 1000 FROM (SELECT count() FROM {ENDS} WHERE 0)"
+        "SELECT toUnixTimestamp64Milli(now64(3)) / 1000 "
+        f"FROM (SELECT count() FROM (SELECT {', '.join(COLUMNS)} FROM {ENDS} WHERE 0))"
     )
     took = time.monotonic() - began
     host = host_of(config)
-    yield Finding(NAME, "ok", f"{server.address.url} (ClickHouse {version}) has the tables; this host is {host!r}")
+    tables = "the tables" if found == known else f"tables of version {found}, which this flowmap ({known}) can use"
+    yield Finding(NAME, "ok", f"{server.address.url} (ClickHouse {version}) has {tables}; this host is {host!r}")
     off = float(there) - (wall + took / 2)
     message = f"the server's clock is {abs(off):.3f} s {'ahead' if off >= 0 else 'behind'}"
     if abs(off) + took / 2 <= CLOCK_SECONDS:
@@ -51,9 +60,14 @@ def _findings(config: Config, server: Server) -> Iterator[Finding]:
         cost = "the endpoints of a short connection may count as two connections"
         yield Finding(f"{NAME}.clock", "degraded", f"{message}: {cost}", "synchronize the clocks of all hosts")
     yield from _namesakes(server, host)
-    if config.history.retain > DEFAULT.recent * 86400:
-        message = f"history.retain is longer than {DEFAULT.recent} days: what arrives later is in no rollup"
-        yield Finding(f"{NAME}.retain", "degraded", message, f"set history.retain to {DEFAULT.recent}d or less")
+    try:
+        recent = found_days(server, {}).recent
+    except HistoryError as error:
+        yield Finding(f"{NAME}.retain", "degraded", f"{error}: what arrives too late is not known", error.remedy)
+        return
+    if config.history.retain > recent * 86400:
+        message = f"history.retain is longer than {recent} days: what arrives later is in no rollup"
+        yield Finding(f"{NAME}.retain", "degraded", message, f"set history.retain to {recent}d or less")
 
 
 def _namesakes(server: Server, host: str) -> Iterator[Finding]:

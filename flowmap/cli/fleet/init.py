@@ -4,36 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
 
 from flowmap.cli.shared import options
 
-if TYPE_CHECKING:
-    from flowmap.clickhouse.schema import Kept
-
 LONGEST = 20_000
 """Days: the times of expiry of ClickHouse end in 2106."""
+KEPT = (
+    ("ends", "connections, and the traffic by minute", 15),
+    ("hours", "traffic by hour", 400),
+    ("days", "traffic by day", 1830),
+)
+"""What is kept, and for how many days without an option."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the configuration, and how long rows are kept."""
     options.add_config(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the statements that would run, and end")
-    group = parser.add_argument_group("days that rows are kept, in tables that are created now")
-    for name, what, days in (
-        ("ends", "connections, and the traffic by minute", 15),
-        ("hours", "traffic by hour", 400),
-        ("days", "traffic by day", 1830),
-    ):
-        group.add_argument(
-            f"--keep-{name}", type=_days, default=days, metavar="DAYS", help=f"{what}; default: %(default)s"
-        )
+    group = parser.add_argument_group("days that rows are kept, in tables that are not there yet")
+    for name, what, days in KEPT:
+        group.add_argument(f"--keep-{name}", type=_days, metavar="DAYS", help=f"{what}; default: {days}")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the statements, or print them. Exit status 1 if the server refuses one, 78 without a server."""
-    from flowmap.clickhouse.initialising import due, found_version, initialise, server_version
-    from flowmap.clickhouse.schema import VERSION, Kept
+    from flowmap.clickhouse.initialising import due, found_days, found_version, initialise, server_version
+    from flowmap.clickhouse.schema import VERSION
     from flowmap.config import load
     from flowmap.daemon.clickhouse import server_of
     from flowmap.errors import ConfigError
@@ -42,20 +38,22 @@ def run(arguments: argparse.Namespace) -> int:
     settings = config.history.clickhouse
     if settings.url is None:
         raise ConfigError("history.clickhouse.url: not set; give the URL of your ClickHouse")
-    kept: Kept = Kept(arguments.keep_ends, arguments.keep_hours, arguments.keep_days)
+    given = {name: getattr(arguments, f"keep_{name}") for name, _, _ in KEPT}
+    wanted = {name: days for name, days in given.items() if days is not None}
     server = server_of(config)
     try:
         server_version(server)
         if arguments.dry_run:
-            print(f"CREATE DATABASE IF NOT EXISTS {settings.database};")
-            for statement in due(found_version(server), kept):
-                print(f"\n{statement.text};")
+            found = found_version(server)
+            if not found:
+                print(f"CREATE DATABASE IF NOT EXISTS {settings.database};\n")
+            for statement in due(found, found_days(server, wanted)):
+                print(f"{statement.text};\n")
             return 0
-        made = [statement.name for statement in initialise(server, settings.database, kept)]
+        made = [statement.name for statement in initialise(server, settings.database, wanted)]
     finally:
         server.close()
-    print(f"{settings.database}: {', '.join(made)}" if made else f"{settings.database}: nothing to do", end="")
-    print(f"; version {VERSION}")
+    print(f"{settings.database}: {', '.join(dict.fromkeys(made)) or 'nothing to do'}; version {VERSION}")
     return 0
 
 
