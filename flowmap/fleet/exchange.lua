@@ -20,7 +20,7 @@ local slots, repeats, cursor, notice = tonumber(ARGV[9]), tonumber(ARGV[10]), to
 local done, failed, wants = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local at = 15
 
-local LIVE = 10          -- a host that was not here for so long may use its own share of the rate: it counts as missing
+local LIVE = 20          -- a host that was not here for so long may use its own share of the rate: it counts as missing
 local MISSING = 86400    -- and does so for this time
 local LEAST = 0.1        -- part of the rate that is left if more hosts than fleet.size are missing
 local SETTLE = 5         -- a server without state grants nothing for so long: hosts may still use their own share
@@ -220,8 +220,8 @@ for _ = 1, wants do
 end
 
 -- The right to a call: seconds until it may begin, or nil. Calls are granted a little ahead of their tokens.
-local least = 1 - math.max(1, AHEAD * left)
-local function book()
+local ahead = 1 - math.max(1, AHEAD * left)
+local function book(least)
     if tokens < least or now < filled then return nil end
     tokens = tokens - 1
     return math.max(0, -tokens / left)
@@ -230,22 +230,24 @@ end
 -- Repeats of failed exchanges come first, since their question holds its ticket already.
 local granted = {}
 for index = 1, repeats do
-    local wait = book()
+    local wait = book(ahead)
     if not wait then break end
     granted[index] = text(wait)
 end
 
--- Tickets. Three of four go to the largest traffic, one to the question that has waited longest.
+-- Tickets. Three of four go to the largest traffic, one to the question that has waited longest. A question that no flow
+-- waits for gets none ahead, or one that hurries would come after it.
 local tickets = {}
 while slots > 0 do
-    turn = (turn + 1) % FAIR
-    local question = turn == 0 and call('ZRANGE', AGE, 0, 0)[1]
+    local following = (turn + 1) % FAIR
+    local question = following == 0 and call('ZRANGE', AGE, 0, 0)[1]
     if not question then question = call('ZREVRANGE', TRAFFIC, 0, 0)[1] end
     if not question then break end
     local bytes, since = call('ZSCORE', TRAFFIC, question) or '0', call('ZSCORE', AGE, question)
     if not since and tokens < math.floor(burst / 2) + 1 then break end -- a spare call leaves half of the burst
-    local wait = book()
+    local wait = book(tonumber(bytes) > 0 and ahead or 1)
     if not wait then break end
+    turn = following
     call('ZREM', TRAFFIC, question)
     call('ZREM', AGE, question)
     ticket, slots = ticket + 1, slots - 1
@@ -273,6 +275,8 @@ call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'toke
     'tidied', text(tidied), 'live', live, 'missing', missing)
 
 local oldest = call('ZRANGE', AGE, 0, 0, 'WITHSCORES')[2]
+local largest = call('ZREVRANGE', TRAFFIC, 0, 0, 'WITHSCORES')[2]
+local least = largest and tonumber(largest) <= 0 and 1 or ahead
 local wait = math.max(0, filled - now) + math.max(0, least - tokens) / left
 return {
     -- Long lists as one text each: that is quick to read.

@@ -145,8 +145,7 @@ class Member:
             await self._turns.next(pause, self._hosts)
 
     def _patience(self, question: str) -> float | None:
-        want = self._waiting.named(question)
-        return None if want is None else self._patience_for(want)
+        return None if (want := self._waiting.named(question)) is None else self._patience_for(want)
 
     def _patience_for(self, want: Want) -> float:
         """Seconds for which an exchange about this can wait for more to exchange."""
@@ -178,6 +177,7 @@ class Member:
         pause = pace.next_exchange(
             hosts=reply.hosts,
             waiting=len(self._waiting) + self._admission.waiting,
+            hurried=self._admission.waiting > 0 or self._waiting.hurried,
             callable_=reply.queued + alone,
             token_in=reply.token_in,
             may_call=self._slots > 0 or self._admission.waiting > 0,

@@ -6,10 +6,14 @@ Pure; times are monotonic seconds.
 from __future__ import annotations
 
 EXCHANGES = 400.0
-"""Exchanges a second that all hosts together aim at: some 50 µs of the server's time each."""
+"""Exchanges a second that all hosts together aim at: some 100 µs of the server's time each."""
+
+UNHURRIED = 125.0
+"""Of these, exchanges of hosts where no flow waits for an answer."""
 
 IDLE = 4.0
-"""Longest pause in seconds between two exchanges: the server counts a host as missing after ten."""
+"""Longest pause in seconds between two exchanges in a fleet of a few hundred hosts; in a larger one up to twice that.
+The server counts a host as missing after 20 s."""
 
 SHORTEST = 0.01
 """Seconds between two exchanges of one host, at least."""
@@ -20,7 +24,7 @@ AT_ONCE = 4
 SOON = 0.05
 """Shortest pause in seconds to ask whether another host's call has an answer."""
 
-LOCAL_AFTER = 15.0
+LOCAL_AFTER = 25.0
 """Seconds without the server after which a host uses its own share of the rate. The server has counted it as missing
 for five seconds then, and taken that share from the rate of the others."""
 
@@ -32,24 +36,38 @@ RETRY = 4.0
 
 
 def next_exchange(
-    *, hosts: int, waiting: int, callable_: int, token_in: float, may_call: bool, told: bool, chance: float
+    *,
+    hosts: int,
+    waiting: int,
+    hurried: bool,
+    callable_: int,
+    token_in: float,
+    may_call: bool,
+    told: bool,
+    chance: float,
 ) -> float:
     """Seconds until the next exchange.
 
-    ``hosts``: in the fleet. ``waiting``: questions of this host without an answer. ``callable_``: questions of any host
-    that wait for a call. ``token_in``: seconds until the budget grants a call. ``may_call``: whether this host could
-    make one. ``told``: whether the server passes answers on as they come. ``chance``: from 0 to 1, spreads the hosts.
+    ``hosts``: in the fleet. ``waiting``: questions of this host without an answer. ``hurried``: whether flows wait for
+    one of them. ``callable_``: questions of any host that wait for a call. ``token_in``: seconds until the budget has
+    one. ``may_call``: whether this host could make it. ``told``: whether the server passes answers on as they come.
+    ``chance``: from 0 to 1, spreads the hosts.
     """
     if not waiting or (told and not (callable_ and may_call)):
-        return IDLE * (0.8 + 0.2 * chance)
-    fair = hosts / EXCHANGES
+        return idle(hosts) * (0.8 + 0.2 * chance)
+    fair = hosts / (EXCHANGES if hurried else UNHURRIED)
     wanted = max(SOON, token_in) if may_call else SOON
-    return min(IDLE if told else IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
+    return min(idle(hosts) if told else IDLE / 2, max(wanted, fair) * (1 + 0.2 * chance))
+
+
+def idle(hosts: int) -> float:
+    """Longest pause in seconds between two exchanges of a host in a fleet of so many."""
+    return max(IDLE, min(2 * IDLE, hosts / UNHURRIED))
 
 
 def gathering(hosts: int) -> float:
     """Seconds for which a question that no flow waits for, or its answer, may wait for others to go with."""
-    return min(IDLE, hosts / EXCHANGES)
+    return min(idle(hosts), hosts / UNHURRIED)
 
 
 class Throttle:

@@ -163,6 +163,11 @@ class Waiting:
         return any(want.is_reported for want in self._by_question.values())
 
     @property
+    def hurried(self) -> bool:
+        """Whether flows wait for one of them, or may."""
+        return any(want.hurries for want in self._wants.values())
+
+    @property
     def narrowing(self) -> int:
         """Questions that only narrow candidates."""
         return sum(want.request.narrows for want in self._wants.values())

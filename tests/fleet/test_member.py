@@ -206,7 +206,7 @@ def test_what_no_flow_waits_for_goes_with_the_next_that_hurries(
     server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Confirmations of a thousand hosts must not cost an exchange each."""
-    monkeypatch.setattr(pace, "EXCHANGES", 0.01)  # one host gathers for as long as it may
+    monkeypatch.setattr(pace, "UNHURRIED", 0.001)  # one host gathers for as long as it may
     monkeypatch.setattr(pace, "IDLE", 600.0)
 
     async def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from flowmap.fleet import pace
 from flowmap.fleet.pace import OwnShare
+from flowmap.fleet.server import SCRIPT
 
 
 @pytest.mark.parametrize("hosts", [1, 3, 100, 1000])
@@ -17,33 +19,40 @@ from flowmap.fleet.pace import OwnShare
 @pytest.mark.parametrize("may_call", [True, False])
 @pytest.mark.parametrize("waiting", [0, 1])
 @pytest.mark.parametrize("callable_", [0, 5])
+@pytest.mark.parametrize("hurried", [True, False])
 @pytest.mark.parametrize("told", [True, False])
 def test_a_host_is_never_missing_and_never_too_many(
-    hosts: int, token_in: float, may_call: bool, waiting: int, callable_: int, told: bool
+    hosts: int, token_in: float, may_call: bool, waiting: int, hurried: bool, callable_: int, told: bool
 ) -> None:
+    live = float(re.findall(r"^local LIVE = (\d+)", SCRIPT.read_text(), re.M)[0])
     for chance in (0.0, 0.5, 1.0):
         pause = pace.next_exchange(
             hosts=hosts,
             waiting=waiting,
+            hurried=hurried,
             callable_=callable_,
             token_in=token_in,
             may_call=may_call,
             told=told,
             chance=chance,
         )
-        assert min(pace.IDLE / 2, hosts / pace.EXCHANGES, pace.SOON) <= pause <= pace.IDLE
+        assert min(pace.IDLE / 2, hosts / pace.EXCHANGES, pace.SOON) <= pause <= 2 * pace.IDLE
+        assert live > 2 * pause, "one exchange may be lost"
         assert hosts / pause <= max(2 * pace.EXCHANGES, hosts / pace.SOON)
 
 
 def test_a_waiting_host_comes_back_for_the_next_call() -> None:
-    few = {"hosts": 3, "waiting": 1, "callable_": 1, "told": True, "chance": 0.0}
+    few = {"hosts": 3, "waiting": 1, "hurried": True, "callable_": 1, "told": True, "chance": 0.0}
     assert pace.next_exchange(**few, token_in=0.3, may_call=True) == pytest.approx(0.3)  # type: ignore[arg-type]
     many = few | {"hosts": 400, "token_in": 0.0}
     assert pace.next_exchange(**many, may_call=True) == pytest.approx(1.0)  # type: ignore[arg-type]
+    patient = many | {"hurried": False}
+    assert pace.next_exchange(**patient, may_call=True) == pytest.approx(3.2)  # type: ignore[arg-type]
+    assert pace.gathering(3) < pace.SOON and pace.gathering(10**6) == pace.idle(10**6) == 2 * pace.IDLE
 
 
 def test_a_host_that_is_told_of_answers_does_not_look_for_them() -> None:
-    one = {"hosts": 3, "waiting": 1, "token_in": 0.0, "chance": 1.0}
+    one = {"hosts": 3, "waiting": 1, "hurried": True, "token_in": 0.0, "chance": 1.0}
     for callable_, may_call in ((0, True), (1, False)):
         asked = one | {"callable_": callable_, "may_call": may_call}
         assert pace.next_exchange(**asked, told=True) == pace.IDLE  # type: ignore[arg-type]

@@ -128,6 +128,8 @@ def test_a_host_whose_questions_wait_gets_calls_as_others_end(server: ValkeyServ
         hosts = [host(world, server.address, f"h{number}", rate=30.0, burst=2) for number in range(4)]
         async with fleet(*hosts):
             start = time.monotonic()
+            for k, one in enumerate(hosts):
+                one.set_traffic({("", "ns", endpoint(f"10.1.{k}.{n}"), None): 1.0 for n in range(15)})
             await asyncio.gather(*(ask(one, f"10.1.{k}.{n}") for k, one in enumerate(hosts) for n in range(15)))
             assert len(world.calls) == 60
             assert time.monotonic() - start < 10
@@ -204,6 +206,7 @@ def test_a_message_counts_only_after_an_exchange_that_shows_the_same_clock(serve
             await until(lambda: one.member.figures.told and other.member.figures.told)
             asking = asyncio.create_task(ask(one, A))
             await until(lambda: world.calls)
+            other.set_traffic({("", "ns", endpoint(A), None): 1.0})
             waits = asyncio.create_task(ask(other, A))
             await asyncio.sleep(0.3)
             shift[0] = 100.0

@@ -16,7 +16,7 @@ FLEET = (
         "counter",
         "Answers that the server should have passed on, but that this host found later.",
     ),
-    Metric("flowmap_fleet_hosts", "gauge", "Hosts of the fleet that the server has seen in the last ten seconds."),
+    Metric("flowmap_fleet_hosts", "gauge", "Hosts of the fleet that the server has seen in the last 20 seconds."),
     Metric(
         "flowmap_fleet_missing_hosts",
         "gauge",
