@@ -16,14 +16,14 @@ An answer is true for one unknown moment between ``asked`` and ``arrived``. A fl
     corroborated  it is about the service endpoint, names the one owner that the client has, and is not older than
                   ``stale_for`` (see ``Attribution``)
     late          never: an owner first appeared more than ``registration_lag`` after the start, and an answer between
-                  the two named none
+                  the two named none; it may have been known before that
     unconfirmed   never: no rule can hold any more; the question contributes no owner
 
 Why ``inside`` needs a witness: if a host vanishes, the kernel keeps the entries of its connections for days, while the
 address goes to another owner. An answer about the new owner would lie inside the life of the stale entry. So one of
 these must confirm that the client still exists:
 
-    - the last answer before the flow's start names one of the same owners
+    - the last answer before the flow's start, and every one since, names one of the same owners
     - the first answer of all is in ``grace`` and names one of the same owners
     - the client sent something after the answer arrived (``proven_until``)
 
@@ -34,6 +34,7 @@ client sent nothing since: a deployment that has stopped may have left it behind
 A connection belongs to the owner of the address at its start. A deployment may appear in the answers some seconds after
 its first connection, so an answer inside the life may name it late. But if the answers named no owner for longer than
 ``registration_lag``, the connection is someone else's: another program of the host, or a host before the deployment's.
+That the owner had the address before the connection changes nothing: it left, and another opened the connection.
 
 Nothing tells the end of a connectionless flow (UDP): another host can have its tuple any time. It ends with the last
 packet that was seen, and what follows is judged by itself (``flowmap.flows.bursts``). For it only ``around`` holds; the
@@ -233,10 +234,12 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     at_start = before.owners if before is not None else answers[0].owners if in_grace else NO_OWNERS
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
-        late = _late(answers, case, at_start)
+        late = _late(answers, case)
         named = _named(answers[case.first_inside : case.last_proven + 1]) - late
-        first = next((left for answer in inside if (left := answer.owners - late)), NO_OWNERS)
-        if not named and before is not None and before.owners & first:
+        place = next((n for n, answer in enumerate(inside, case.first_inside) if answer.owners - late), None)
+        first = NO_OWNERS if place is None else answers[place].owners - late
+        between = [answer.owners for answer in answers[start + 1 : place]]
+        if not named and before is not None and before.owners.intersection(first, *between):
             named = before.owners | first
         if not named and in_grace and answers[0].owners & _named(inside):
             named = answers[0].owners
@@ -269,13 +272,13 @@ def _confirmed(answers: Sequence[Answer], case: _Case, first: int) -> Judgement 
     return Judgement(NO_OWNERS, "unconfirmed" if _named(around) else "around", after)
 
 
-def _late(answers: Sequence[Answer], case: _Case, known: Owners) -> Owners:
-    """Owners that appear inside a flow's life too late to have begun it; ``known``: named before or at its start."""
+def _late(answers: Sequence[Answer], case: _Case) -> Owners:
+    """Owners that appear inside a flow's life too late to have begun it."""
     if case.first_late > case.last_inside:
         return NO_OWNERS
     # An answer that was asked before the start and arrived after it may tell of the start, too.
     at_start = answers[case.last_before + 1 : case.first_inside]
-    early, unowned = known | _named(at_start), any(not answer.owners for answer in at_start)
+    early, unowned = _named(at_start), any(not answer.owners for answer in at_start)
     for place in range(case.first_inside, case.last_inside + 1):
         owners = answers[place].owners
         unowned |= not owners

@@ -125,8 +125,31 @@ ROWS = {
     "late the one who was known before": (
         [answer(0, X), answer(12), answer(60, X)],
         Life(proven_until=70.0),
+        (set(), "late"),
+    ),
+    "late the one who was known before, and it never sent": (
+        [answer(0, X), answer(12), answer(60, X)],
+        Life(),
+        (set(), "unconfirmed"),
+    ),
+    "late the one who was known before and at once": (
+        [answer(0, X), answer(12, X), answer(15), answer(60, X)],
+        Life(proven_until=70.0),
         ({X}, "inside"),
     ),
+    "late the one who was known before, and nobody in between": (
+        [answer(0, X), answer(60, X)],
+        Life(),
+        ({X}, "inside"),
+    ),
+    "left and came back soon": ([answer(0, X), answer(12), answer(15, X)], Life(), None),
+    "left and came back soon, and it sent": (
+        [answer(0, X), answer(12), answer(15, X)],
+        Life(proven_until=30.0),
+        ({X}, "inside"),
+    ),
+    "another had it in between": ([answer(0, X), answer(12, Y), answer(15, X)], Life(), None),
+    "left while it began, and came back": ([answer(0, X), answer(9.8), answer(15, X)], Life(), None),
     "late the one who was named in grace": (
         [answer(10.5, X), answer(13), answer(60, X)],
         Life(proven_until=70.0),
