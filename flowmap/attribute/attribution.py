@@ -42,6 +42,7 @@ from flowmap.attribute.owner_state import is_undecided, may_be_named
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.attribute.unproven import Unproven
 from flowmap.flows import bursts
 from flowmap.flows.columns import PENDING, Row
 from flowmap.flows.index.hash_index import Rows
@@ -85,17 +86,11 @@ class Attribution:
         self._new_answers = NewAnswers(table.endpoints.capacity)
         self._free = FreeQuestions(self.special, table.endpoints.capacity, settings, self._new_answers)
         self.continuity = Continuity(table, settings, self._cache, self.decisions)
+        self._unproven = Unproven(table, self.schedule, self._decisive)
         self._asking = Asking(
-            table,
-            settings,
-            self.special,
-            self.schedule,
-            self.shape_stats,
-            self._cache,
-            self._new_answers,
-            self._deciding.forced,
-            self.continuity,
-        )
+            table, settings, self.special, self.schedule, self.shape_stats, self._cache, self._new_answers,
+            self._deciding.forced, self.continuity,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         """Questions in the cache."""
@@ -240,6 +235,8 @@ class Attribution:
         self._note_waits(len(rows), int(np.count_nonzero(ready)))
         ready &= columns.read_at[rows] >= self._looked - LOOK_EVERY
         self._new_answers.judge_again(np.unique(decisive[ready]).tolist())
+        proven = self._unproven.take()
+        self._backlog.add(proven, self._decisive(proven), [])
         self._looked = now
         infers = self.settings.infers_from_services and self.shape_stats.names_no_client(now=now)
         if infers and not self._infers:  # it turned out now that clients are never named
@@ -376,7 +373,8 @@ class Attribution:
             client, service = of_client[group[0]], of_service[group[0]]
             decision = self._deciding.decide({**known[client], **known[service]}, now)
             members = rows[group]
-            if decision is not None and decision.state is State.UNKNOWN:
+            if decision is None or decision.state is State.UNKNOWN:
+                self._unproven.note(members[~undecided[group]])
                 members = members[undecided[group]]
             if decision is not None and decision.state in _SEVERAL and not decision.inferred:
                 members = self._hold_tied(decision, members)

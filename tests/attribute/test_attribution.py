@@ -44,6 +44,25 @@ def test_endpoint_is_asked_about_as_a_whole() -> None:
     assert run.ask() == [*first, host]
 
 
+@pytest.mark.parametrize("first", [0.0, 0.5, 2.0, 5.0])
+def test_a_flow_without_an_owner_is_asked_about_until_it_is_too_old_for_one(first: float) -> None:
+    lag = 10.0
+    run = AttributionRun(AttributionSettings(namespaces=("ns",), semantics="connection", registration_lag=lag))
+    run.observe(FLOW)
+    began, ages = run.now, list[float]()
+    run.now += first
+    while run.now < began + 3 * lag:
+        asked = run.ask()
+        for one in asked:
+            run.answer(one)
+        ages += [run.now - began] * any(one.shape is C for one in asked)
+        run.decide()
+        run.now -= 0.75  # a step of a quarter of a second
+    young = [age for age in ages if age <= lag]
+    assert ages[0] == first and lag - 1 <= young[-1] <= lag and len(young) <= 6
+    assert len(ages) == len(young), "the next one is due after negative_ttl"
+
+
 def test_answers_of_all_namespaces_add_up() -> None:
     run = AttributionRun(AttributionSettings(namespaces=tuple(f"ns{n}" for n in range(300)), semantics="connection"))
     run.observe(FLOW)

@@ -13,7 +13,8 @@ When an endpoint is due:
 
 An answer could decide a flow that began or ended after the last answer was asked for. The client comes first: its
 service endpoint is asked about if the client's answers do not decide. An open flow without an owner may still get one
-until it is as old as ``registration_lag``; its endpoints are asked about less and less often in that time.
+until it is as old as ``registration_lag``; its endpoints are asked about less and less often in that time, and once
+just before its end.
 
 If more endpoints are due than calls are available, the order is:
 
@@ -51,6 +52,8 @@ MAX_BACKOFF = 60.0
 """Longest pause in seconds after repeated failures."""
 YOUNG = 2.0
 """While it may still get an owner, a flow without one is asked about again when it is 1 + this many times as old."""
+LAST = 0.5
+"""It is asked about once more so many seconds before it is too old to get one."""
 FAIR = 4
 """If more endpoints are due than calls are available, one in this many is chosen by its waiting time."""
 Times = npt.NDArray[np.float64]
@@ -190,6 +193,8 @@ class Schedule:
         for numbers, rows in young:
             answered = self._answered[numbers]
             again = answered + np.maximum(recheck, YOUNG * (answered - columns.born_by[rows]))
+            last = columns.born_by[rows] + self._settings.registration_lag - LAST
+            again = np.where(answered < last - recheck, np.minimum(again, last), again)
             np.minimum.at(soon, numbers, np.where(answered == 0, np.inf, again))
         soon[self._failures[:endpoints] > 0] = np.inf  # the backoff counts
         np.minimum(due, soon, out=due)
@@ -276,6 +281,14 @@ class Schedule:
         """Whether the last answers about each endpoint were asked for after the instant ``since``."""
         inside: Mask = self._asked[numbers] >= since
         return inside
+
+    def answered_at(self, numbers: Rows) -> Times:
+        """When the last answers about each endpoint arrived; 0 if there are none."""
+        return self._answered[numbers]
+
+    def is_unowned(self, numbers: Rows) -> Mask:
+        """Whether each endpoint is a client for which the newest answers name no deployment."""
+        return self._unowned[numbers]
 
     def mark_unowned(self, number: int, unowned: bool) -> None:
         """Note whether the newest answers name no deployment for the client."""
