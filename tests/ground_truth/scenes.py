@@ -77,9 +77,11 @@ def hosts(maker: Maker, left: list[str]) -> None:
 
 
 def late(maker: Maker, left: list[str]) -> None:
-    """The control plane learns of owners late. Programs of a host are older than its first TaskManager."""
+    """The control plane learns of owners late. Programs of a host are older than its TaskManager, also one that was
+    there before."""
     for n in range(max(2, len(left) // 8)):
         _older_than_owner(maker, left.pop(), maker.deployment(f"young{n}"))
+        _returning(maker, left.pop(), maker.deployment(f"back{n}"))
     common(maker, left, told_after=LATE)
 
 
@@ -161,6 +163,27 @@ def _bursts(maker: Maker, address: str, owners: list[str], services: tuple[int, 
         if until < maker.duration:
             maker.actions.append(Tenure(round(until, 3), address, ()))
         at = until + draw.choice((0.2, 0.8))
+
+
+def _returning(maker: Maker, address: str, owner: str) -> None:
+    """An owner leaves its address. Programs without deployment connect from it, some vanish, and the owner returns."""
+    draw, services = maker.random, maker.deployments[owner].services
+    leaves = 0.2 * maker.duration
+    returns = leaves + 0.8 + OLDER
+    maker.actions.append(Tenure(0.0, address, (owner,)))
+    maker.add(0.1, address, owner, services[0], TCP, leaves - 0.2, 0.3, Fate.CLOSE)
+    maker.actions.append(Tenure(round(leaves, 3), address, ()))
+    for fate, life in (
+        (Fate.VANISH, 0.5),
+        (Fate.VANISH, 2.0),
+        (Fate.CLOSE, maker.duration),
+        (Fate.CLOSE, maker.duration),
+    ):
+        at, stays = leaves + draw.uniform(0.3, 0.8), fate is Fate.CLOSE
+        maker.add(at, address, None, draw.choice(services), TCP, life, draw.uniform(0.3, 0.8), fate, stays=stays)
+    maker.actions.append(Tenure(round(returns, 3), address, (owner,)))
+    maker.add(returns + 0.2, address, owner, services[0], TCP, maker.duration, 0.3, Fate.CLOSE)
+    maker.connections(address, (owner,), returns, maker.duration, [])
 
 
 def _older_than_owner(maker: Maker, address: str, owner: str) -> None:

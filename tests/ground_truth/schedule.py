@@ -5,7 +5,8 @@ belong to a tenure and end with it: closed, reset, or left behind without a word
 very tuple of an earlier one that was reset or left behind, also one of the address's former owner.
 
 What no tenure does, because no answer could tell and the rules of time say so: an address never goes back to an owner
-it had, and changes hands only ``grace`` after the start of its last connection.
+it had before an answer can have seen it without, and changes hands only ``grace`` after the start of its last
+connection.
 """
 
 from __future__ import annotations
