@@ -17,7 +17,7 @@ from flowmap.flows.index.ports import client_ports, nat_ports, protocols, server
 from flowmap.history.closed_flows import Fact, Mask, StoredDecision
 from flowmap.history.spool import Part
 from flowmap.model.address import V4_MAPPED, Address
-from flowmap.model.deployment import DeploymentKey, Owner
+from flowmap.model.deployment import FLINK_ROLES, DeploymentKey, Owner
 from flowmap.model.workload import Workload
 
 Numbers = npt.NDArray[Any]
@@ -96,10 +96,25 @@ def key_of(deployment: DeploymentKey) -> str:
     return "/".join(deployment)
 
 
-def owners(part: Part) -> Iterator[Owner]:
-    """The owners that rows of the block name."""
-    for decision in part.block.referred().decisions:
-        yield from decision.owners
+def named(part: Part) -> dict[str, tuple[Owner, int]]:
+    """Deployments by their keys, each as the newest of these flows names it, with when that flow began (µs).
+
+    A name was given to a flow soon after it began. A long flow that ends after a rename still has the former name, so
+    the end says nothing about the name.
+    """
+    decisions = part.block.referred().decisions
+    newest = np.full(len(decisions), -1, np.int64)
+    np.maximum.at(newest, part.block.column("decision")[part.skip :], part.block.column("born_by")[part.skip :])
+    found: dict[str, tuple[Owner, int]] = {}
+    for decision, began in zip(decisions, newest.tolist(), strict=True):
+        if began < 0:  # the decision of a flow before these
+            continue
+        reasons = (owner for piece in decision.evidence for owner in piece.owners if owner.workspace != FLINK_ROLES)
+        for owner in (*reasons, *decision.owners):
+            key = key_of(owner.key)
+            if key not in found or found[key][1] <= began:
+                found[key] = owner, began
+    return found
 
 
 class _Rows:

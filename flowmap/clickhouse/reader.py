@@ -15,7 +15,7 @@ from flowmap.clickhouse import filters
 from flowmap.clickhouse.filters import Question, Value
 from flowmap.clickhouse.initialising import explained
 from flowmap.clickhouse.schema import ENDS
-from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, known, of_lookups, stored
+from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, keys_of, known, of_lookups, stored
 from flowmap.errors import HistoryError, QueryError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.address import Address, Endpoint, protocol_name
@@ -270,7 +270,7 @@ class StoreReader:
         return [Row(*row) for row in self._ask(sql, question.parameters)]
 
     def _stored(self, rows: Sequence[Row], *, at: float | None) -> list[StoredFlow]:
-        owners = self._owners(key for row in rows for key in row.deployments)
+        owners = self._owners(key for row in rows for key in keys_of(row))
         moment = None if at is None else round(at * MICROSECONDS)
         return [stored(row, owners, at=moment) for row in rows]
 

@@ -42,6 +42,8 @@ RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 SETTLING = 15.0
 """Seconds after which a decided flow is in the history file."""
 MOST_NAMES = 100_000
+NAMES_AGAIN = 600 * MICROSECONDS
+"""Time in µs after which an unchanged name is sent again: another host may have sent a former one since."""
 LOG_EVERY = 60.0
 
 
@@ -105,7 +107,7 @@ class Sender(threading.Thread):
         self._stopping = threading.Event()
         self._last: Position | None = None
         self._unsaved: tuple[int, int] = (0, 0)
-        self._names: dict[str, str] = {}
+        self._names: dict[str, tuple[str, int]] = {}  # with the time that was sent with it
         self._reported_at = float("-inf")
         self._logged_at = float("-inf")
 
@@ -202,15 +204,19 @@ class Sender(threading.Thread):
         self._look()
 
     def _send_names(self, part: Part) -> None:
-        """Send the names of owners that this process has not sent yet, with the time of their flows."""
-        news: dict[str, Owner] = {}
-        for owner in bodies.owners(part):
-            key = bodies.key_of(owner.key)
-            if self._names.get(key) != owner.name:
-                news[key] = owner
+        """Send the names that this process has not sent yet, or long ago, with the time of their newest flow.
+
+        The store keeps the name with the latest time, so a host that learns of a rename late replaces nothing.
+        """
+        now = round(self._clock() * MICROSECONDS)
+        news: dict[str, tuple[Owner, int]] = {}
+        for key, (owner, began) in bodies.named(part).items():
+            seen = min(began, now)  # a clock that was set must not keep later names out
+            name, sent = self._names.get(key, ("", -1))
+            if seen > sent + (NAMES_AGAIN if owner.name == name else 0):
+                news[key] = owner, seen
         if not news:
             return
-        seen = int(part.block.column("ended_by").max())
         self._insert_rows(
             NAMES,
             [
@@ -222,12 +228,12 @@ class Sender(threading.Thread):
                     "name": owner.name,
                     "seen": seen / MICROSECONDS,
                 }
-                for key, owner in news.items()
+                for key, (owner, seen) in news.items()
             ],
         )
         if len(self._names) > MOST_NAMES:
             self._names.clear()
-        self._names |= {key: owner.name for key, owner in news.items()}
+        self._names |= {key: (owner.name, seen) for key, (owner, seen) in news.items()}
 
     def _report(self) -> None:
         """Report how far this host is, now and then."""

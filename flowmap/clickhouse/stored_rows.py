@@ -161,6 +161,13 @@ def _evidence(text: str, owners: Mapping[str, Owner]) -> Iterator[Evidence]:
         yield Evidence(shape, CONFIDENCE[known(Shape, shape)], None, None, "history", rule, named)
 
 
+def keys_of(row: Row) -> Iterator[str]:
+    """The keys of the deployments that a row names, as owner or in evidence."""
+    yield from row.deployments
+    for _, _, keys, *_ in _decoded(row.evidence) if row.evidence else ():
+        yield from keys
+
+
 def known(kind: type[Value], text: str) -> Value:
     """A value as it is in a row; HistoryError if only a newer flowmap can know it."""
     try:

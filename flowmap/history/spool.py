@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -64,7 +64,8 @@ class Position(NamedTuple):
     lost: int
     """Flows of this file that its limits removed before they were handed on, or that cannot be read."""
     oldest: float | None
-    """Seconds since the epoch at which the oldest flow that is still to be handed on ended; None without one."""
+    """Seconds since the epoch at which the first to end of the flows that are still to be handed on ended; None without
+    one."""
 
     @property
     def waiting(self) -> int:
@@ -95,6 +96,7 @@ class Spool:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._rest: tuple[tuple[int, int, int], int] = (0, 0, 0), 0  # of the block that is handed on in part
         self.unreadable = 0
         """Flows of blocks that could not be decoded, and were passed over."""
 
@@ -102,10 +104,24 @@ class Spool:
         """How far it is."""
         with self._database() as database:
             file, handed, number, lost = database.execute("SELECT file, handed, following, lost FROM spool").fetchone()
-            oldest = database.execute(
-                "SELECT since FROM block WHERE seq + flows > ? ORDER BY seq LIMIT 1", (handed,)
+            ends = database.execute("SELECT min(since) FROM block WHERE seq >= ?", (handed,)).fetchone()[0]
+            partly = database.execute(
+                "SELECT seq, flows, since FROM block WHERE seq < ? AND seq + flows > ? ORDER BY seq DESC LIMIT 1",
+                (handed, handed),
             ).fetchone()
-        return Position(file, handed, number, lost, None if oldest is None else oldest[0] / MICROSECONDS)
+            if partly is not None:
+                rest = self._end_of_rest(database, handed, *partly)
+                ends = rest if ends is None else min(ends, rest)
+        return Position(file, handed, number, lost, None if ends is None else ends / MICROSECONDS)
+
+    def _end_of_rest(self, database: sqlite3.Connection, handed: int, seq: int, flows: int, since: int) -> int:
+        """The first end, in µs, of the flows of a block that are still to be handed on; others may be days older."""
+        if self._rest[0] != (handed, seq, flows):
+            (data,) = database.execute("SELECT data FROM block WHERE seq = ?", (seq,)).fetchone()
+            with suppress(DecodeError):  # it is passed over when it is its turn
+                since = int(Block(data).column("ended_by")[handed - seq :].min())
+            self._rest = (handed, seq, flows), since
+        return self._rest[1]
 
     def parts(self, after: int, most: int) -> list[Part]:
         """The next flows with numbers of at least ``after``: whole blocks, until there are ``most`` flows."""

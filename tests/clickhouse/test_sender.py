@@ -221,14 +221,74 @@ def test_without_tables(tmp_path: Path, engine: Engine) -> None:
         host.close()
 
 
+def names_of(host: Host) -> dict[str, str]:
+    return dict(host.stand_in.engine.rows("SELECT deployment_id, name FROM deployments"))
+
+
 def test_a_rename_rewrites_nothing(host: Host) -> None:
     host.write(*flows(1))
     host.sender.turn()
-    renamed = X._replace(name="renamed")
-    host.write(Flow(client_port=2, owners=(renamed,), born=NOW + 5, ended=NOW + 10))
+    host.write(Flow(client_port=2, owners=(RENAMED,), born=NOW - 5, ended=NOW - 3))
     host.sender.turn()
-    assert host.stand_in.engine.rows("SELECT name FROM deployments") == [["renamed"]]
+    assert names_of(host) == {"id-x": "renamed"}
     assert host.stand_in.engine.rows("SELECT DISTINCT deployments FROM ends") == [[["w/ns/id-x"]]]
+
+
+RENAMED = X._replace(name="renamed")
+
+
+def test_a_flow_from_before_a_rename_ends_after_it(host: Host) -> None:
+    host.write(Flow(client_port=1, owners=(RENAMED,), born=NOW - 20, ended=NOW - 10))
+    host.sender.turn()
+    host.write(Flow(client_port=2, born=NOW - 9000, ended=NOW - 1))
+    host.sender.turn()
+    host.restarted().turn()
+    assert names_of(host) == {"id-x": "renamed"}
+
+
+def test_names_of_a_merged_block_are_those_of_the_flows_that_are_sent(host: Host) -> None:
+    """A block of a quiet host spans days: the flows in it that were sent before say nothing new."""
+    host.write(Flow(client_port=1, born=NOW - 90000, ended=NOW - 80000))
+    host.sender.turn()
+    for port in range(2, 9):
+        host.write(Flow(client_port=port, owners=(), born=NOW - 20, ended=NOW - 10))
+    assert host.store.merge()
+    host.stand_in.engine.execute("TRUNCATE TABLE deployment_names_1")
+    host.restarted().turn()
+    assert names_of(host) == {} and len(host.ports()) == 8
+
+
+def test_two_deployments_swap_their_names(tmp_path: Path, stand_in: StandIn) -> None:
+    """Also if a host that knew the former names sends later than others."""
+    late, early = (Host(tmp_path / f"{name}.db", stand_in, name) for name in ("late", "early"))
+    late.write(Flow(client_port=1, owners=(X, Y), born=NOW - 100, ended=NOW - 2))
+    early.write(Flow(client_port=2, owners=(X._replace(name="y"), Y._replace(name="x")), born=NOW - 50, ended=NOW - 40))
+    early.sender.turn()
+    late.sender.turn()
+    assert names_of(late) == {"id-x": "y", "id-y": "x"}
+    early.close()
+    late.close()
+
+
+def test_a_name_that_returns_is_sent_again(tmp_path: Path, stand_in: StandIn) -> None:
+    """A deployment is renamed and back, and one host never knew the name between."""
+    steady, other = (Host(tmp_path / f"{name}.db", stand_in, name) for name in ("steady", "other"))
+    steady.write(Flow(client_port=1, born=NOW - 9000))
+    steady.sender.turn()
+    other.write(Flow(client_port=2, owners=(RENAMED,), born=NOW - 5000))
+    other.sender.turn()
+    assert names_of(steady) == {"id-x": "renamed"}
+    steady.write(Flow(client_port=3, born=NOW - 1000))
+    steady.sender.turn()
+    assert names_of(steady) == {"id-x": "x"}
+    steady.close()
+    other.close()
+
+
+def test_names_of_evidence_are_sent(host: Host) -> None:
+    host.write(Flow(client_port=1, evidence=(Y,)))
+    host.sender.turn()
+    assert names_of(host) == {"id-x": "x", "id-y": "y"}
 
 
 def test_hosts_report_how_far_they_are(host: Host) -> None:

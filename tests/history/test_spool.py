@@ -60,6 +60,22 @@ def test_merged_blocks_keep_their_numbers(store: HistoryStore) -> None:
     assert ports(spool, 3) == [[2, 3, 4, 5, 6, 7]]
 
 
+def test_the_oldest_flow_that_waits(store: HistoryStore) -> None:
+    """Flows are written when they are decided, not when they end, and a merged block has some that were handed on."""
+    spool = Spool(store.path)
+    file = spool.position().file
+    for ended in (90_000, 50, 70, *[60] * 5):
+        store.write(closed(Flow(born=NOW - 100_000, ended=NOW - ended)), (), now=NOW)
+    spool.hand_on(file, 2, 0)
+    assert spool.position().oldest == NOW - 70, "of a later block"
+    assert store.merge()
+    assert spool.position().oldest == NOW - 70, "not of the flow that was handed on"
+    spool.hand_on(file, 4, 0)
+    assert spool.position().oldest == NOW - 60
+    spool.hand_on(file, 9, 0)
+    assert spool.position().oldest is None
+
+
 def test_a_file_of_an_earlier_flowmap(store: HistoryStore) -> None:
     write(store, 1, 2)
     store.close()

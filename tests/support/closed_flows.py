@@ -28,11 +28,14 @@ NOW = 1_700_000_000.0
 X, Y = (Owner("w", "ns", f"id-{name}", name) for name in "xy")
 
 
-def decision(*owners: Owner, source: str = "scripted") -> StoredDecision:
-    """A decision: no owner, one, or several."""
+def decision(*owners: Owner, source: str = "scripted", evidence: tuple[Owner, ...] = ()) -> StoredDecision:
+    """A decision: no owner, one, or several. ``evidence``: owners in an answer, if they differ."""
     state = (State.UNKNOWN, State.ATTRIBUTED, State.SHARED)[min(2, len(owners))]
-    evidence = (StoredEvidence("client", "inside", tuple(owners)), StoredEvidence("sink", "around", tuple(owners)))
-    return StoredDecision(state, source, tuple(owners), evidence, "")
+    pieces = (
+        StoredEvidence("client", "inside", tuple(owners)),
+        StoredEvidence("sink", "around", evidence or tuple(owners)),
+    )
+    return StoredDecision(state, source, tuple(owners), pieces, "")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Flow:
     ended: float = NOW - 1
     counters: tuple[int, int, int, int] = (100, 200, 3, 4)
     owners: tuple[Owner, ...] = (X,)
+    evidence: tuple[Owner, ...] = ()
+    """Owners in one of the answers, if they differ."""
     flags: int = 0
     translated: tuple[str, int, str, int] | None = None
     doubt: float = 0.0
@@ -66,7 +71,7 @@ def closed(*flows: Flow) -> ClosedFlows:
     for n, flow in enumerate(flows):
         client, server = Address.parse(flow.client), Address.parse(flow.server)
         values: dict[str, int] = {
-            "decision": decisions.setdefault(decision(*flow.owners), len(decisions)),
+            "decision": decisions.setdefault(decision(*flow.owners, evidence=flow.evidence), len(decisions)),
             "born_by": round(flow.born * MICROSECONDS),
             "ended_by": round(flow.ended * MICROSECONDS),
             "born_after": round((flow.born - flow.doubt) * MICROSECONDS),
