@@ -135,6 +135,11 @@ class Observer:
         """Flows that wait, by the last page."""
         return total_of(self.samples, "flowmap_pending_flows")
 
+    @property
+    def observed(self) -> int:
+        """Bytes of all flows, by the last page."""
+        return sum(total_of(self.samples, f"flowmap_observed_{way}_bytes_total") for way in WAYS)
+
     def _page(self) -> None:
         samples = {
             (sample.name, frozenset(sample.labels.items())): sample.value

@@ -34,6 +34,10 @@ UDP_HEADERS = {"ip": 28, "ip6": 48}
 """Bytes of a datagram besides its payload."""
 PUSHED = 100
 """Bytes that a server may send unasked on a connection."""
+MAX_FLOWS = 20_000
+"""Room for flows: small, so that all of it is in use soon, and memory that grows on is a leak."""
+LONGEST_READ = 60.0
+"""Seconds in which a full read ends also on a busy machine."""
 EXPLAINED = 50
 """Odd flows about which the daemon is asked in the end."""
 UDP_LINGERS = 5
@@ -118,7 +122,11 @@ def _on_stage(plan: Plan, timing: Timing, made: Stage, directory: Path, world: t
                     go.set()
                     observers = [Observer(daemon), *companions.observers]
                     _watch(observers, actors, max(LOOK_EVERY, plan.duration / 1000))
-                    _wait_for_last_answers(observers, director.record, timing)
+                    _wait_for_last_answers(observers, timing)
+                    made.silence()
+                    _wait_for_last_bytes(observers, timing)
+                    for observer in observers:
+                        observer.look_back(min(one.began for one in director.record.connections) - 1.0)
                     outcome = _report(plan, director.record, observers, made, timing, plane.requests)
                     assert daemon.stop() == 0, "the daemon did not end as it should"
                     return outcome
@@ -146,6 +154,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
         },
         "collect": {
             "source": mode.source,
+            "max_flows": MAX_FLOWS,
             "exclude": ["127.0.0.0/8", STORM_NET],
             "sockets": {
                 "interval": f"{timing.resync:g}s",
@@ -159,7 +168,7 @@ def _config(plan: Plan, timing: Timing, url: str, directory: Path) -> Mapping[st
             "grace": f"{plan.grace:g}s",
             **mode.attribute,
         },
-        "export": {"max_series": 10_000},
+        "export": {"max_series": 10_000, "idle_after": "24h"},  # so that no counter may fall
         "history": {"path": str(directory / f"history-{os.getpid()}.sqlite")},
         "http": {"listen": "127.0.0.1:10817"},
     }
@@ -174,7 +183,7 @@ def _watch(observers: Sequence[Observer], actors: threading.Thread, every: float
         actors.join(max(every, 2 * (time.monotonic() - began)))
 
 
-def _wait_for_last_answers(observers: Sequence[Observer], record: Record, timing: Timing) -> None:
+def _wait_for_last_answers(observers: Sequence[Observer], timing: Timing) -> None:
     """Until every entry of the kernel has had time to end, and no flow waits that an answer can still help."""
 
     def waiting() -> int:
@@ -187,8 +196,18 @@ def _wait_for_last_answers(observers: Sequence[Observer], record: Record, timing
         if waiting() != pending:
             pending, news = waiting(), time.time()
         time.sleep(LOOK_EVERY)
-    for observer in observers:
-        observer.look_back(min(one.began for one in record.connections) - 1.0)
+
+
+def _wait_for_last_bytes(observers: Sequence[Observer], timing: Timing) -> None:
+    """Until full reads show no byte more."""
+    before, latest = [-1], time.time() + LONGEST_READ
+    while time.time() < latest:
+        time.sleep(timing.resync + 1.0)
+        for observer in observers:
+            observer.look()
+        if (observed := [one.observed for one in observers]) == before:
+            return
+        before = observed
 
 
 def _report(

@@ -57,6 +57,13 @@ class Stage:
         up, down = self._counted("up"), self._counted("down")
         return {address: (up.get(address, 0), down.get(address, 0)) for address in up.keys() | down.keys()}
 
+    def silence(self) -> None:
+        """Let nothing pass any more, not even what kernels repeat for clients that vanished."""
+        for inside in (self.clients, self.services):
+            inside.nft(
+                'table inet silence {\n  chain out { type filter hook output priority 0; oifname "near" drop; }\n}\n'
+            )
+
     def storm(self, datagrams: int) -> None:
         """So many UDP connections at once to a closed port."""
         with self.clients.entered():
