@@ -264,10 +264,10 @@ class Attribution:
         self.now = now
         if now - self._looked >= LOOK_EVERY:
             self._look(now)
-        self._new_answers.judge_again(self.continuity.review())
+        self._new_answers.judge_again([*self.continuity.review(), *self._inference.release(now)])
         decided = [self._record(*one) for one in self.special.decide(now)] + self._judge_endpoints(now)
-        narrowed = self.narrowing.resolve(self.lifetimes, now=now)
-        return decided + [self._record(decision, rows) for decision, rows in narrowed]
+        decided += [self._record(*one) for one in self.narrowing.resolve(self.lifetimes, now=now)]
+        return decided + [self._record(*one) for one in self._inference.review()]
 
     def _judge_endpoints(self, now: float) -> list[tuple[Decision, Rows]]:
         ready = self._new_answers.take_judgeable(self._table.alive_at)

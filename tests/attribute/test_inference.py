@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flowmap.attribute.answers.shape_stats import SOON
+from flowmap.attribute.inference import PROOF_WAIT
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.engine.commands import Decide, TakeStep
 from flowmap.flows.columns import Row
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.deployment import Owner, State
+from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.attribution import AttributionRun
-from tests.support.records import Record
+from tests.support.records import Record, batch_of
 
 INSIDE, OUTSIDE = "10.0.0.0/16", "10.9.0.1"
 
@@ -134,6 +137,9 @@ def test_an_entry_that_a_former_owner_left_behind_does_not_count() -> None:
     run.settle_late()
     second = run.open("10.0.0.1", 2)
     run.settle()
+    assert run.owners(second) == (State.PENDING, set()), "the client may still send on the first"
+    run.now += PROOF_WAIT
+    run.decide()
     assert run.owners(second) == (State.SHARED, {"b", "c"})
 
 
@@ -204,6 +210,199 @@ def test_the_evidence_says_inferred() -> None:
     run.settle_late()
     causes = {decision.cause for decision in run.attribution.decisions.values() if decision.inferred}
     assert any("inferred" in cause and "narrowed by 2 endpoints" in cause for cause in causes)
+
+
+class Tracked(DataFlow):
+    """The same as conntrack shows it: a new flow at once, and by full reads whether its client sends."""
+
+    def __init__(self, users: dict[int, set[Owner]], **settings: object) -> None:
+        super().__init__(users, **{"semantics": "dataflow", **settings})
+        self._sent: dict[Record, int] = {}
+
+    def open(self, client: str, port: int, *, present: bool = False) -> Record:
+        record = super().open(client, port, present=present)
+        self._sent[record] = 100
+        return record
+
+    def close(self, record: Record) -> None:
+        del self._sent[record]
+        super().close(record)
+
+    def settle(self) -> None:
+        """Everything that is due is asked and answered within a second."""
+        for _ in range(3):
+            for question in self.ask():
+                self.answer(question, *self.truth(question))
+            self.now += 0.3
+            self.accounting.apply(TakeStep(CaughtUp(self.now), self.now, self.now))
+            self.accounting.apply(Decide(self.now))
+
+    def read(self, *sending: Record) -> None:
+        """A full read, 2 s later, and what is decided then. ``sending``: the flows whose clients sent meanwhile."""
+        self.now += 2
+        for record in sending:
+            self._sent[record] += 100
+        seen = [
+            replace(record, kind=RecordKind.DUMPED, counters=(sent, 0, sent // 100, 0))
+            for record, sent in self._sent.items()
+        ]
+        for step in (ReadStarted("timer"), batch_of(*seen), ReadFinished(True), CaughtUp(self.now)):
+            self.accounting.apply(TakeStep(step, self.now, self.now - 0.1))
+        self.accounting.apply(Decide(self.now))
+
+    def open_early(self, port: int, *, sends: bool = True) -> Record:
+        """A flow that was decided, and read often, before any other."""
+        flow = self.open("10.0.0.1", port)
+        self.settle()
+        for _ in range(3):
+            self.read(*([flow] if sends else []))
+        return flow
+
+
+TOGETHER = [
+    pytest.param({1: {A}, 2: {B, C}}, (State.UNKNOWN, set()), id="no deployment uses both"),
+    pytest.param({1: {A, B}, 2: {B, C}}, (State.ATTRIBUTED, {"b"}), id="one uses both"),
+]
+
+
+@pytest.mark.parametrize("users, expected", TOGETHER)
+@pytest.mark.parametrize("first, second", [(1, 2), (2, 1)])
+def test_a_new_connection_waits_until_the_overlap_is_proven(
+    users: dict[int, set[Owner]], expected: tuple[State, set[str]], first: int, second: int
+) -> None:
+    run = Tracked(users)
+    older = run.open_early(first)
+    before = run.owners(older)
+    newer = run.open("10.0.0.1", second)
+    run.settle()
+    assert run.owners(newer) == (State.PENDING, set())
+    assert run.owners(older) == before
+    run.read(older, newer)
+    assert run.owners(newer) == (State.PENDING, set())
+    run.read(older, newer)
+    assert run.owners(newer) == run.owners(older) == expected
+
+
+@pytest.mark.parametrize("users, expected", TOGETHER)
+def test_connections_that_open_together_wait_for_each_other(
+    users: dict[int, set[Owner]], expected: tuple[State, set[str]]
+) -> None:
+    run = Tracked(users)
+    flows = [run.open("10.0.0.1", port) for port in (1, 2)]
+    run.settle()
+    run.read(*flows)
+    assert [run.owners(flow) for flow in flows] == [(State.PENDING, set())] * 2
+    run.read(*flows)
+    assert [run.owners(flow) for flow in flows] == [expected] * 2
+
+
+@pytest.mark.parametrize("users, expected", TOGETHER)
+@pytest.mark.parametrize("idle, busy", [(1, 2), (2, 1)])
+def test_an_idle_connection_narrows_once_its_client_sends(
+    users: dict[int, set[Owner]], expected: tuple[State, set[str]], idle: int, busy: int
+) -> None:
+    run = Tracked(users)
+    older = run.open_early(idle, sends=False)
+    newer = run.open("10.0.0.1", busy)
+    run.settle()
+    for _ in range(10):
+        run.read(newer)
+    assert run.owners(newer)[1] == {one.name for one in users[busy]}, "by what is proven"
+    run.read(older, newer)
+    assert run.owners(newer) == run.owners(older) == expected
+
+
+def test_a_connection_that_is_idle_itself_is_narrowed_once_its_client_sends() -> None:
+    run = Tracked({1: {A}, 2: {B, C}})
+    older = run.open_early(2)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    for _ in range(10):
+        run.read(older)
+    assert run.owners(newer)[1] == {"a"}
+    for _ in range(2):
+        run.read(older, newer)
+    assert run.owners(newer) == run.owners(older) == (State.UNKNOWN, set())
+
+
+def test_a_stale_entry_delays_a_name_but_never_changes_it() -> None:
+    run = Tracked({1: {A}, 2: {B, C}})
+    stale = run.open_early(2, sends=False)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    states = []
+    for _ in range(20):
+        run.read(newer)
+        states.append(run.owners(newer)[0])
+    assert set(states[:2]) == {State.PENDING} and set(states[2:]) == {State.ATTRIBUTED}
+    assert run.owners(stale) == (State.SHARED, {"b", "c"})
+
+
+@pytest.mark.parametrize("other", [{A}, {A, B}, set()], ids=["the same", "more users", "no user"])
+def test_an_overlap_that_changes_nothing_is_not_waited_for(other: set[Owner]) -> None:
+    run = Tracked({1: {A}, 2: other})
+    run.open_early(2, sends=False)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    assert run.owners(newer) == (State.ATTRIBUTED, {"a"})
+
+
+def test_a_connection_of_another_client_is_not_waited_for() -> None:
+    run = Tracked({1: {A}, 2: {B, C}})
+    run.open_early(2)
+    newer = run.open("10.0.0.2", 1)
+    run.settle()
+    assert run.owners(newer) == (State.ATTRIBUTED, {"a"})
+
+
+def test_a_connection_that_has_ended_is_not_waited_for() -> None:
+    run = Tracked({1: {A}, 2: {B, C}})
+    older = run.open_early(2)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    run.close(older)
+    run.read(newer)
+    assert run.owners(newer) == (State.ATTRIBUTED, {"a"})
+
+
+def test_a_connection_that_ends_while_it_waits_is_decided() -> None:
+    run = Tracked({1: {A}, 2: {B, C}})
+    older = run.open_early(2)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    assert run.accounting.pending_flows == 1
+    run.close(newer)
+    run.read(older)
+    assert run.accounting.pending_flows == 0
+
+
+@pytest.mark.parametrize("confirm", ["strict", "fast"])
+def test_a_wait_ends_without_a_full_read(confirm: str) -> None:
+    run = Tracked({1: {A}, 2: {B, C}}, confirm=confirm)
+    run.open_early(2)
+    newer = run.open("10.0.0.1", 1)
+    run.settle()
+    assert run.owners(newer)[0] is State.PENDING
+    run.now += PROOF_WAIT
+    run.decide()
+    assert run.owners(newer) == (State.ATTRIBUTED, {"a"})
+
+
+def test_a_late_proof_narrows_a_part_of_many_flows_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.attribute.inference.REVIEWED_AT_ONCE", 10)
+    run = Tracked({1: {A}, 2: {B, C}})
+    idle = run.open_early(2, sends=False)
+    flows = [run.open(f"10.0.0.{n % 3 + 1}", 1) for n in range(60)]
+    run.settle()
+    for _ in range(5):
+        run.read(*flows)
+    mine = [flow for flow in flows if flow.client == idle.client]
+    narrowed = []
+    for _ in range(4):
+        run.read(*flows, idle)
+        narrowed.append(sum(run.owners(flow)[0] is State.UNKNOWN for flow in [*mine, idle]))
+    assert narrowed == [10, 20, 21, 21]
+    assert all(run.owners(flow)[1] == {"a"} for flow in flows if flow not in mine)
 
 
 @dataclass
