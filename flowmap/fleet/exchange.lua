@@ -22,6 +22,7 @@ local at = 15
 
 local LIVE = 20          -- a host that was not here for so long may use its own share of the rate: it counts as missing
 local MISSING = 86400    -- and does so for this time
+local FAILED = 60        -- one whose exchange fails on the server counts as missing for this time after the last attempt
 local LEAST = 0.1        -- part of the rate that is left if more hosts than fleet.size are missing
 local SETTLE = 5         -- a server without state grants nothing for so long: hosts may still use their own share
 local UNWANTED = 45      -- a question that no host wanted again for so long leaves the queue
@@ -42,18 +43,19 @@ local clock = call('TIME')
 local now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 local function text(number) return string.format('%.6f', number) end
 
--- First, since a full server refuses the first write of a script, but not the ones that follow a removal.
-call('ZADD', HOSTS, now, host)
+if notice == 'leave' then
+    call('ZREM', HOSTS, host)
+    return {text(now)}
+end
+-- First, since a full server refuses the first write of a script, but not the ones that follow. Until the end of the
+-- script the host counts as missing: it uses its own share after every failure that this script ends with.
+call('ZADD', HOSTS, now - MISSING + FAILED, host)
 
 -- The state, or a new one.
 local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered',
     'tidied', 'live', 'missing')
 if known[1] and known[1] ~= version then
     return redis.error_reply('FLEETVERSION ' .. known[1])
-end
-if notice == 'leave' then
-    call('ZREM', HOSTS, host)
-    return {text(now)}
 end
 local epoch, last, tokens, filled = known[2], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])
 local turn, ticket, tidied = tonumber(known[6]) or 0, tonumber(known[7]) or 0, tonumber(known[10]) or 0
@@ -70,14 +72,15 @@ local tidying = now - tidied > 1 or not known[12]
 local live, missing = tonumber(known[11]), tonumber(known[12])
 if tidying then
     tidied = now
-    live = call('ZCOUNT', HOSTS, now - LIVE, '+inf')
-    missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE))
+    live = call('ZCOUNT', HOSTS, now - LIVE, '+inf') + 1
+    missing = call('ZCOUNT', HOSTS, now - MISSING, '(' .. text(now - LIVE)) - 1
 end
 
 -- Most exchanges only show that a host is there. They leave the state as it is, at most a second old.
 local due = call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, AT_A_TIME)
 if done + failed + wants + repeats + cursor == 0 and notice == '' and epoch == known[2] and not tidying
     and not due[1] and call('ZCARD', TRAFFIC) == 0 then
+    call('ZADD', HOSTS, now, host)
     return {text(now), epoch, text(now), '', '', '', '', '', 0, '0', live, missing, '0', tostring(lowest), ''}
 end
 
@@ -270,6 +273,7 @@ if tidying then
     call('ZREMRANGEBYSCORE', HOSTS, '-inf', now - MISSING)
     for index = 1, #KEYS do call('EXPIRE', KEYS[index], KEYS[index] == HOSTS and MISSING or STATE_TTL) end
 end
+call('ZADD', HOSTS, now, host)
 call('HSET', STATE, 'version', version, 'epoch', epoch, 'last', text(now), 'tokens', text(tokens),
     'filled', text(filled), 'turn', turn, 'ticket', ticket, 'rate', tostring(lowest), 'lowered', text(lowered),
     'tidied', text(tidied), 'live', live, 'missing', missing)

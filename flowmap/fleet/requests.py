@@ -76,7 +76,11 @@ class FleetScope(NamedTuple):
 
     def keys(self) -> list[str]:
         """The keys on the server. The braces keep them in one slot of a cluster."""
-        return [f"{PREFIX}:{{{self.identity}}}:{part}" for part in PARTS]
+        return self.named(*PARTS)
+
+    def named(self, *parts: str) -> list[str]:
+        """Keys of the scope with these names."""
+        return [f"{PREFIX}:{{{self.identity}}}:{part}" for part in parts]
 
     def channel(self, host: str) -> str:
         """The channel on which the server passes messages to a host."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,6 @@ from flowmap.fleet.requests import PARTS
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-SCRIPT = Path(__file__).with_name("exchange.lua")
-"""The one script that changes the shared state."""
-
 TIMEOUT = 1.0
 """Seconds for one exchange, and for a connection: then the server counts as away."""
 
@@ -28,7 +26,21 @@ SILENCE = 30.0
 ANSWERED = frozenset(("full", "read_only", "version", "script", "denied", "loading"))
 """Reasons of failures that a working server answers with: its connection can be used again, and time does not help."""
 
+SCRIPT = Path(__file__).with_name("exchange.lua")
+"""The one script that changes the shared state."""
+
+DENIED = re.compile("NOPERM|ACL failure|user executing", re.IGNORECASE)
+"""What Valkey and Redis reply where the user may not run a command; within a script they say it otherwise."""
+
 Argument = str | int | float | bytes
+
+
+class Script:
+    """A script that the server runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.text = path.read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +82,17 @@ class Server:
 
     def __init__(self, address: ServerAddress) -> None:
         self.address = address
-        self._text = SCRIPT.read_text()
-        self._sha = hashlib.sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        self._exchange = Script(SCRIPT)
         self._client: Redis | None = None
 
     async def exchange(self, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
-        """Run the script once; see its heading."""
+        """Run the script that changes the shared state; see its heading."""
         assert len(keys) == len(PARTS)
-        reply = await self._run("EVALSHA", self._sha, len(keys), *keys, *arguments)
-        return list(reply)
+        return await self.run(self._exchange, keys, arguments)
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> list[Any]:
+        """Run a script once."""
+        return list(await self._run("EVALSHA", script.sha, len(keys), *keys, *arguments, text=script.text))
 
     async def answers(self, key: str, questions: Sequence[str]) -> list[bytes | None]:
         """The stored answers to these questions."""
@@ -128,17 +142,17 @@ class Server:
         if client is not None:
             await client.aclose()
 
-    async def _run(self, *command: Argument) -> Any:
+    async def _run(self, *command: Argument, text: str = "") -> Any:
         try:
             async with asyncio.timeout(2 * TIMEOUT):
-                return await self._send(*command)
+                return await self._send(text, *command)
         except Exception as error:
             failed = error if isinstance(error, FleetError) else failure(error, self.address)
             if failed.reason not in ANSWERED:
                 await self._drop()
             raise failed from error
 
-    async def _send(self, *command: Argument) -> Any:
+    async def _send(self, text: str, *command: Argument) -> Any:
         from redis.exceptions import NoScriptError
 
         if self._client is None:
@@ -147,7 +161,7 @@ class Server:
         try:
             return await self._client.execute_command(*command)  # type: ignore[no-untyped-call]
         except NoScriptError:  # the server was restarted, or is another one
-            return await self._client.execute_command("EVAL", self._text, *command[2:])  # type: ignore[no-untyped-call]
+            return await self._client.execute_command("EVAL", text, *command[2:])  # type: ignore[no-untyped-call]
 
     async def _drop(self) -> None:
         """Close a connection that may hold a late reply."""
@@ -168,9 +182,12 @@ def connect(address: ServerAddress) -> Redis:
     try:
         password = None if address.password_file is None else Path(address.password_file).read_text().strip()
     except OSError as error:
-        raise FleetError(f"{address.password_file}: {error.strerror}", reason="auth") from error
+        raise FleetError(f"fleet.password_file: {address.password_file}: {error.strerror}", reason="auth") from error
     encrypted: dict[str, Any] = {}
     if address.tls:
+        _readable("ca_file", address.ca_file)
+        _readable("cert_file", address.cert_file)
+        _readable("key_file", address.key_file)
         encrypted = {
             "ssl": True,
             "ssl_ca_certs": address.ca_file,
@@ -195,24 +212,31 @@ def connect(address: ServerAddress) -> Redis:
     )
 
 
+def _readable(name: str, path: str | None) -> None:
+    """FleetError if a file for TLS cannot be read: the client's own error does not name it."""
+    if path is None:
+        return
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise FleetError(f"fleet.tls.{name}: {path}: {error.strerror}", reason="tls") from error
+
+
 def failure(error: Exception, address: ServerAddress) -> FleetError:
     """The error for an exception of the client, with a reason that serves as a metric label."""
     import ssl
 
     from redis import exceptions
 
-    text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    text = str(error).splitlines()[0][:200].rstrip(".: ") if str(error) else type(error).__name__
     chain = [error, error.__cause__, error.__context__]
     if "FLEETVERSION" in text:
-        return FleetError(
-            f"{address}: the hosts of the fleet run a flowmap of another version: they share nothing with this one "
-            "until they are upgraded",
-            reason="version",
-        )
+        return other_version(address)
     reasons: list[tuple[bool, str]] = [
         (any(isinstance(one, ssl.SSLError) for one in chain), "tls"),
         (isinstance(error, exceptions.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text, "auth"),
-        (isinstance(error, exceptions.NoPermissionError) or "NOPERM" in text, "denied"),
+        (isinstance(error, exceptions.NoPermissionError) or DENIED.search(text) is not None, "denied"),
         (isinstance(error, exceptions.BusyLoadingError), "loading"),
         (isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text, "read_only"),
         (isinstance(error, exceptions.OutOfMemoryError), "full"),
@@ -221,4 +245,15 @@ def failure(error: Exception, address: ServerAddress) -> FleetError:
         (isinstance(error, exceptions.ResponseError), "script"),
     ]
     reason = next((name for holds, name in reasons if holds), "error")
+    if address.tls and reason == "timeout":
+        text += "; a port without TLS does not answer either"
     return FleetError(f"{address}: {text}", reason=reason)
+
+
+def other_version(address: ServerAddress) -> FleetError:
+    """The error where the state on the server is of another version."""
+    return FleetError(
+        f"{address}: the hosts of the fleet run a flowmap of another version: they share nothing with this one until "
+        "they are upgraded",
+        reason="version",
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flowmap.errors import FleetError
-from flowmap.fleet.exchange import Exchange, Reply
+from flowmap.fleet.exchange import VERSION, Exchange, Reply
 from flowmap.fleet.server import Server, ServerAddress
 from tests.support.certificates import Authority
 from tests.support.fleet import SCOPE, settled
@@ -78,10 +78,45 @@ def test_a_user_limited_to_the_prefix_can_do_everything(server: ValkeyServer, tm
     assert reason_of(address) == "auth"
     server.command("ACL", "SETUSER", "flowmap", "-zadd")
     password.write_text("secret")
-    assert reason_of(address) in ("denied", "script")
+    assert reason_of(address) == "denied"
     server.command("ACL", "SETUSER", "flowmap", "+zadd", "resetkeys", "~other:*")
     assert reason_of(address) == "denied"
     assert reason_of(ServerAddress("127.0.0.1", server.port, 0, "flowmap", str(tmp_path / "none"))) == "auth"
+
+
+def test_a_host_whose_exchange_fails_on_the_server_counts_as_missing_for_a_minute(server: ValkeyServer) -> None:
+    """Hosts of another version use their own share of the rate. Gone for good, they cost the others nothing."""
+    server.command("HSET", SCOPE.keys()[0], "version", "99")
+    assert reason_of(server.address, host="other") == "version"
+    seconds = int(server.command("TIME")[0])
+    assert seconds - 86400 < float(server.command("ZSCORE", SCOPE.keys()[-1], "other")) <= seconds - 86400 + 61
+    server.command("HSET", SCOPE.keys()[0], "version", str(VERSION))
+    reply = exchange(server.address)
+    assert (reply.hosts, reply.missing) == (1, 1)
+    server.command("HDEL", SCOPE.keys()[0], "missing")  # counted anew
+    assert exchange(server.address, host="other").hosts == 2
+    server.command("HSET", SCOPE.keys()[0], "version", "99")
+    asyncio.run(left(server.address, "other"))
+    assert server.command("ZRANGE", SCOPE.keys()[-1], "0", "-1") == [b"h"]
+
+
+async def left(address: ServerAddress, host: str) -> None:
+    """Take leave."""
+    server = Server(address)
+    leave = Exchange(host=host, epoch="e", rate=1.0, burst=1, size=1, recheck=1.0, lease=1.0, notice="leave")
+    await server.exchange(SCOPE.keys(), leave.arguments())
+    await server.aclose()
+
+
+def test_files_for_tls_that_are_missing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match=r"fleet.tls.ca_file: .*/none: No such file") as failed:
+        exchange(ServerAddress("127.0.0.1", free_port(), tls=True, ca_file=str(tmp_path / "none")))
+    assert failed.value.reason == "tls"
+
+
+def test_tls_with_a_server_without_tls(server: ValkeyServer) -> None:
+    with pytest.raises(FleetError, match="TLS"):
+        exchange(replace(server.address, tls=True))
 
 
 def test_a_server_that_is_not_there(server: ValkeyServer) -> None:

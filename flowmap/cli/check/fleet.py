@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+from flowmap.cli.check.host import mode_of
 from flowmap.config import Config
+from flowmap.config.fleet import FleetConfig
 from flowmap.daemon.clients import control_transport, credentials_provider, endpoint_url
 from flowmap.daemon.fleet import account_of, server_address, settings_of
 from flowmap.errors import ConfigError, ControlError, FleetError
-from flowmap.fleet.exchange import Exchange
+from flowmap.fleet.answers import Refused, Signer
+from flowmap.fleet.exchange import VERSION
+from flowmap.fleet.probe import Probe, probe
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Server
+from flowmap.fleet.server import Server, other_version
+from flowmap.fleet.settings import MemberSettings
 from flowmap.sources.base import Finding
 
 COST = "this host makes rate / size calls and shares no answers"
@@ -30,40 +36,87 @@ REMEDIES = {
 
 
 async def look(config: Config) -> list[Finding]:
-    """All findings; never failed, as the daemon runs without its fleet."""
+    """All findings; failed only if the key file cannot be used, as the daemon runs without its fleet."""
     if config.fleet.url is None:
         return []
+    return [*_files(config.fleet), *await _shared(config)]
+
+
+def _files(fleet: FleetConfig) -> Iterator[Finding]:
+    """Modes of the files with secrets. What is missing is found where it is used."""
+    files = {"key_file": fleet.key_file, "password_file": fleet.password_file, "tls.key_file": fleet.tls.key_file}
+    for name, path in files.items():
+        if path is not None and Path(path).exists():
+            yield mode_of(f"files.fleet.{name}", path, secret=True)
+
+
+async def _shared(config: Config) -> list[Finding]:
     server = Server(server_address(config))
     try:
         scope = await scope_of(config)
         settings = settings_of(config)
-        # A leave changes nothing, but needs the same rights as every other exchange.
-        leave = Exchange(
-            host=f"check-{secrets.token_hex(8)}",
-            epoch="",
-            rate=settings.rate,
-            burst=settings.burst,
-            size=settings.size,
-            recheck=settings.recheck,
-            lease=settings.lease,
-            notice="leave",
-        )
-        await server.exchange(scope.keys(), leave.arguments())  # connects, and gives it the script
+        await probe(server, scope)  # connects, and gives it the script
         began, wall = time.monotonic(), time.time()
-        reply = await server.exchange(scope.keys(), leave.arguments())
+        seen = await probe(server, scope)
         took = time.monotonic() - began
+        check_use(seen, server)
         found = [Finding("fleet.server", "ok", f"{server.address} answered in {1000 * took:.1f} ms")]
-        found.append(clock_finding(float(bytes(reply[0])), wall, took, config.attribute.grace))
-        found.append(await _pushes(server, scope.channel(settings.host)))
+        found.append(clock_finding(seen.now, wall, took, config.attribute.grace))
+        found += hosts_findings(seen, settings)
+        found += _key(seen, scope, settings)
+        found.append(await _pushes(server, scope.channel(settings.host), seen))
         return found + _memory(await server.info("memory"))
-    except (FleetError, ControlError, ConfigError) as error:
-        remedy = REMEDIES.get(getattr(error, "reason", ""), "see fleet.url")
+    except ConfigError as error:
+        return [Finding("fleet.key_file", "failed", str(error), "correct the file: the daemon does not start with it")]
+    except (FleetError, ControlError) as error:
+        remedy = REMEDIES.get(error.reason, "see fleet.url")
         return [Finding("fleet.server", "degraded", f"{error}: {COST}", remedy)]
     finally:
         await server.aclose()
 
 
-async def _pushes(server: Server, channel: str) -> Finding:
+def check_use(seen: Probe, server: Server) -> None:
+    """FleetError if an exchange would fail."""
+    denied = sorted(set(seen.denied) - {"PUBLISH"})
+    if denied:
+        raise FleetError(f"{server.address}: the user may not run {', '.join(denied)}", reason="denied")
+    if seen.version and seen.version != str(VERSION):
+        raise other_version(server.address)
+
+
+def hosts_findings(seen: Probe, settings: MemberSettings) -> Iterator[Finding]:
+    """The findings about the hosts of the fleet: their number, and their rate."""
+    hosts = seen.hosts + seen.missing
+    message = f"{seen.hosts} hosts are there, {seen.missing} are missing; fleet.size is {settings.size}"
+    if hosts > settings.size:
+        message += ": while the server is away, the hosts together make more calls than control_plane.rate"
+        yield Finding("fleet.hosts", "degraded", message, f"set fleet.size to {hosts} or more on all hosts")
+    else:
+        yield Finding("fleet.hosts", "ok", message)
+    if seen.rate is not None and seen.rate < settings.rate:
+        message = (
+            f"the fleet keeps to {seen.rate:g} calls a second, the lowest rate of its hosts, not {settings.rate:g}"
+        )
+        yield Finding("fleet.rate", "degraded", message, "set the same control_plane.rate on all hosts")
+
+
+def _key(seen: Probe, scope: FleetScope, settings: MemberSettings) -> Iterator[Finding]:
+    if not (seen.answer and settings.keys):
+        return
+    try:
+        Signer(scope.identity, settings.keys).decode(seen.question, seen.answer)
+    except Refused as error:
+        if error.reason == "signature":
+            message = "the newest answer of the fleet is not signed with a key of this host: it uses no such answer"
+            yield Finding("fleet.key", "degraded", message, "give all hosts the same fleet.key_file, and reload them")
+    else:
+        yield Finding("fleet.key", "ok", "the newest answer of the fleet is signed with a key of this host")
+
+
+async def _pushes(server: Server, channel: str, seen: Probe) -> Finding:
+    if "PUBLISH" in seen.denied:
+        message = "the user may not run PUBLISH: hosts look for the answers of this one every two seconds at most"
+        return Finding("fleet.messages", "degraded", message, "let the user run PUBLISH on &flowmap:*")
     async with contextlib.aclosing(server.messages(channel)) as messages:
         try:
             await anext(messages)

@@ -40,16 +40,16 @@ def look(path: str | None, config: Config) -> Iterator[Finding]:
 def files(path: str | None, config: Config) -> Iterator[Finding]:
     """Modes of the configuration file and of the files with secrets."""
     if path is not None:
-        yield _mode("files.config", path, secret=_holds_secret(config))
+        yield mode_of("files.config", path, secret=_holds_secret(config))
     for name, key in SECRET_FILES.items():
         value: object = config
         for part in key:
             value = getattr(value, part, None)
         if isinstance(value, str):
-            yield _mode(f"files.{name}", value, secret=True)
+            yield mode_of(f"files.{name}", value, secret=True)
 
 
-def _mode(name: str, path: str, *, secret: bool) -> Finding:
+def mode_of(name: str, path: str, *, secret: bool) -> Finding:
     """The mode of a file, of the target if it is a link."""
     try:
         mode = stat.S_IMODE(Path(path).stat().st_mode)

@@ -1,0 +1,46 @@
+"""What a check asks the server: it runs every command of an exchange, and leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowmap.errors import FleetError
+from flowmap.fleet import server as server_module
+from flowmap.fleet.probe import CHECK, probe
+from flowmap.fleet.server import Script, Server, ServerAddress
+from tests.support.fleet import SCOPE
+from tests.support.valkey import running
+
+
+def test_the_check_runs_every_command_of_an_exchange() -> None:
+    needed = set(re.findall(r"call\('([A-Z]+)'", server_module.SCRIPT.read_text()))
+    assert set(re.findall(r"try\('([A-Z]+)'", CHECK.text)) == needed
+
+
+def test_a_server_without_state(tmp_path: Path) -> None:
+    async def main(server: Server) -> None:
+        seen = await probe(server, SCOPE)
+        assert (seen.version, seen.rate, seen.hosts, seen.missing, seen.denied) == ("", None, 0, 0, ())
+        assert seen.now > 1e9 and not seen.answer
+        await server.aclose()
+
+    with running(tmp_path) as valkey:
+        asyncio.run(main(Server(valkey.address)))
+        assert not valkey.command("KEYS", "*")
+
+
+class Odd(Server):
+    """Replies with something else."""
+
+    async def run(self, script: Script, keys: Any, arguments: Any) -> list[Any]:
+        return [b"x"] * 8
+
+
+def test_a_reply_of_another_script_is_an_error() -> None:
+    with pytest.raises(FleetError, match="not one of flowmap's script"):
+        asyncio.run(probe(Odd(ServerAddress("127.0.0.1")), SCOPE))
