@@ -18,10 +18,12 @@ from flowmap.export.snapshot import FleetReport
 from flowmap.fleet.admission import Admission
 from flowmap.fleet.control_plane import SharedControlPlane
 from flowmap.fleet.member import Member
+from flowmap.fleet.naming import new_name
 from flowmap.fleet.requests import FleetScope
 from flowmap.fleet.server import Server, ServerAddress
 from flowmap.fleet.settings import MemberSettings
 from flowmap.model.status import FleetStatus
+from flowmap.system.hardware import hardware_address
 
 
 @dataclass(slots=True)
@@ -29,8 +31,13 @@ class Fleet:
     """The fleet of a daemon: made before its control plane, which waits for the fleet's budget."""
 
     config: Config
+    host: str = field(init=False)
+    """Its name, for the life of the daemon."""
     admission: Admission = field(default_factory=Admission)
     plane: SharedControlPlane | None = None
+
+    def __post_init__(self) -> None:
+        self.host = new_name(socket.gethostname(), self.config.http.listen.port, hardware_address())
 
     def join(self, control: ControlPlane, keys: Callable[[], Awaitable[Credentials]]) -> ControlPlane:
         """``control`` with shared calls. ``keys``: of the account that it calls with."""
@@ -43,7 +50,7 @@ class Fleet:
         member = Member(
             control,
             Server(server_address(self.config)),
-            settings_of(self.config),
+            settings_of(self.config, self.host),
             scope=scope,
             admission=self.admission,
         )
@@ -62,7 +69,7 @@ class Fleet:
 
     def configure(self, config: Config) -> Callable[[], None]:
         """A function that applies another configuration and cannot fail; ConfigError if a file cannot be used."""
-        settings = settings_of(config)
+        settings = settings_of(config, self.host)
 
         def apply() -> None:
             assert self.plane is not None, "joined"
@@ -109,11 +116,11 @@ class Fleet:
         )
 
 
-def settings_of(config: Config) -> MemberSettings:
-    """The settings of a member; ConfigError if the key file cannot be used."""
+def settings_of(config: Config, host: str) -> MemberSettings:
+    """The settings of the member with this name; ConfigError if the key file cannot be used."""
     plane, fleet = config.control_plane, config.fleet
     return MemberSettings(
-        host=f"{socket.gethostname()}:{config.http.listen.port}",  # daemons on one host are several members
+        host=host,
         trust=fleet.trust,
         size=fleet.size or 1,
         keys=_keys(fleet.key_file) if fleet.trust == "all" else (),

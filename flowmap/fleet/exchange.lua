@@ -51,6 +51,14 @@ end
 -- script the host counts as missing: it uses its own share after every failure that this script ends with.
 call('ZADD', HOSTS, now - MISSING + FAILED, host)
 
+-- Earlier starts of this host, which was killed and runs again: the name before the last "/" is the same.
+local place = string.match(host, '^.*/')
+if notice == 'start' and place then
+    for _, name in ipairs(call('ZRANGEBYSCORE', HOSTS, '-inf', now - LIVE)) do
+        if name ~= host and string.sub(name, 1, #place) == place then call('ZREM', HOSTS, name) end
+    end
+end
+
 -- The state, or a new one.
 local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered',
     'tidied', 'live', 'missing')
@@ -68,7 +76,7 @@ if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 
 end
 
 -- Hosts, counted once a second. Each that is missing may spend its own share, taken from the rate of the others.
-local tidying = now - tidied > 1 or not known[12]
+local tidying = now - tidied > 1 or not known[12] or notice == 'start'
 local live, missing = tonumber(known[11]), tonumber(known[12])
 if tidying then
     tidied = now

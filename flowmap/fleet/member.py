@@ -22,7 +22,9 @@ from flowmap.fleet.calling import Made, Value
 from flowmap.fleet.calls import Calls
 from flowmap.fleet.exchange import Booking, CallMade, Exchange, Reply, Ticket
 from flowmap.fleet.figures import Figures
+from flowmap.fleet.naming import Notices
 from flowmap.fleet.pushes import Message, Pushes
+from flowmap.fleet.reporting import Reporting
 from flowmap.fleet.requests import FleetScope, Request
 from flowmap.fleet.server import Connection
 from flowmap.fleet.server_clock import ServerClock
@@ -35,8 +37,6 @@ log = logging.getLogger(__name__)
 
 ACCOUNT_EVERY = 60.0
 """Seconds between two looks whether the account's keys are those of another account."""
-LOG_EVERY = 60.0
-"""Seconds between two log lines about a server that cannot be used."""
 LATE_MESSAGE = 1.0
 """Seconds after which a message counts as lost."""
 LEAVE_SECONDS = 0.5
@@ -77,10 +77,11 @@ class Member:
         self._scope_at = float("-inf")
         self._epoch = ""
         self._cursor = 0.0
-        self._jumped = self._lost_reply = False
+        self._notices = Notices()
+        self._reporting = Reporting()
         self._reply: Reply | None = None
         self._reached_at = clock.monotonic()
-        self._retry_at = self._logged_at = float("-inf")
+        self._retry_at = float("-inf")
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -208,15 +209,15 @@ class Member:
             raw = await self._server.exchange(scope.keys(), exchange.arguments())
         except FleetError:  # the server may have taken it nevertheless, and granted tickets
             self._waiting.report_anew([*(report.question for report in exchange.wants), *arrived])
-            self._lost_reply = True
+            self._notices.lost_reply = True
             raise
-        self._lost_reply = False
         received = self._clock.monotonic()
         reply = Reply.parse(raw)
         self._calls.delivered(exchange)
+        self._notices.delivered(exchange.notice, received)
         self._reached(received)
-        self._jumped = not self._server_clock.observe(sent=sent, received=received, server=reply.now)
-        if reply.epoch != self._epoch or self._jumped:
+        self._notices.jumped = not self._server_clock.observe(sent=sent, received=received, server=reply.now)
+        if reply.epoch != self._epoch or self._notices.jumped:
             self._epoch, self._cursor = reply.epoch, reply.now
             self._waiting.report_anew()
         self._cursor, self._collected = reply.cursor, generation
@@ -225,13 +226,14 @@ class Member:
         if reply.again is not None:
             self._pushes.come(received + reply.again)
         self.figures.take(reply)
+        self._reporting.take(reply, self.settings, received)
         self._use(reply.granted, received)
         for one in exchange.made:
             self._waiting.note_stored(one.ticket.question, reply.now)
         for booking in reply.tickets:
             self._begin(booking, sent, received)
         self._take_arrived(arrived)
-        if not self._jumped:
+        if not self._notices.jumped:
             await self._take_answers(scope, reply)
 
     def _exchange(self, *, leave: bool = False) -> Exchange:
@@ -249,8 +251,8 @@ class Member:
             slots=slots - alone if settings.trust == "all" else 0,
             repeats=self._admission.waiting + alone,
             cursor=self._cursor if self._waiting.reported and not self._told else 0.0,
-            notice=self._notice(leave),
-            held=self._calls.held() if self._lost_reply else (),
+            notice="leave" if leave else self._notices.next(self._clock.monotonic()),
+            held=self._calls.held() if self._notices.lost_reply else (),
             made=self._calls.made,
             failed=self._calls.failed,
             wants=() if leave else tuple(self._waiting.reports(self._clock.monotonic())),
@@ -260,11 +262,6 @@ class Member:
     def _told(self) -> bool:
         """Whether the server passes on every answer since the last exchange."""
         return self._pushes.generation == self._collected != 0
-
-    def _notice(self, leave: bool) -> str:
-        if leave:
-            return "leave"
-        return "jump" if self._jumped else "lost" if self._lost_reply else ""
 
     async def _current_scope(self, now: float) -> FleetScope:
         if self._scope is None or now - self._scope_at >= ACCOUNT_EVERY:
@@ -277,7 +274,7 @@ class Member:
 
     def _reached(self, now: float) -> None:
         if not self.figures.up and self._failures:
-            log.info("fleet: the server answers again")
+            self._reporting.reached()
         self.figures.up, self.figures.problem = True, None
         self._reached_at, self._failures, self._retry_at = now, 0, float("-inf")
         self._share.close()
@@ -288,9 +285,7 @@ class Member:
         self._retry_at = now + pace.next_attempt(self._failures, hosts=self._hosts, chance=self._clock.chance())
         self.figures.up, self.figures.problem = False, str(error)
         self.figures.failures[error.reason] += 1
-        if now - self._logged_at >= LOG_EVERY:
-            self._logged_at = now
-            log.warning("fleet: %s; this host asks alone, at rate / size, until the server answers", error)
+        self._reporting.lost(error, now)
 
     # Calls of this host.
 
@@ -343,7 +338,7 @@ class Member:
         """Take what was passed on before an exchange, which showed whether the server's clock was set."""
         for question, message in arrived.items():
             want = self._waiting.named(question)
-            if want is not None and message.answer and message.epoch == self._epoch and not self._jumped:
+            if want is not None and message.answer and message.epoch == self._epoch and not self._notices.jumped:
                 self._waiting.note_stored(question, message.at)
                 self._take(want, message.answer)
             elif want is not None:
@@ -382,6 +377,7 @@ class Member:
             value = trust.read(want.request, want.question, data, ahead)
         except Refused as error:
             self.figures.refused[error.reason] += 1
+            self._reporting.refused(error.reason, self._clock.monotonic())
             log.debug("fleet: %s: %s; this host asks itself", want.question, error)
             self._waiting.leave_alone(want)
             self._turns.come()

@@ -11,7 +11,7 @@ class MemberSettings:
     """Settings of a member. All of them can change at run time."""
 
     host: str
-    """The name of this host in the fleet."""
+    """The name of this member in the fleet: see ``naming.py``."""
     trust: Literal["own", "all"]
     size: int
     keys: tuple[bytes, ...]

@@ -70,11 +70,9 @@ async def named(pipeline: Pipeline, source: ScriptedSource) -> None:
 def test_one_call_names_the_flows_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called = Named()
     monkeypatch.setattr("flowmap.daemon.clients.default_transport", lambda _: called)
-    names = iter(("one", "two"))
-    monkeypatch.setattr("flowmap.daemon.fleet.socket.gethostname", lambda: next(names))
 
     async def main(server: ValkeyServer) -> None:
-        config = config_of(server, tmp_path)
+        config = config_of(server, tmp_path)  # the same host name and port: they are two members nevertheless
         settled(server, FleetScope(ENDPOINT, "id", ""))
         sources = [ScriptedSource(), ScriptedSource()]
         pipelines = [build(config, source=source) for source in sources]

@@ -14,7 +14,7 @@ import pytest
 from flowmap.control.clock import Clock
 from flowmap.control.port import OwnersAnswer
 from flowmap.errors import ControlError, Transient
-from flowmap.fleet import pace, waiting
+from flowmap.fleet import naming, pace, waiting
 from flowmap.fleet.answers import Shared, Signer
 from flowmap.fleet.requests import FleetScope, Kind, Request
 from flowmap.fleet.server import Argument
@@ -508,6 +508,27 @@ def test_a_missing_host_costs_the_others_its_share(server: ValkeyServer) -> None
             assert time.monotonic() - start >= 19 / 10 - 0.2
             assert (one.member.figures.hosts, one.member.figures.missing) == (1, 5)
         assert server.command("ZSCORE", hosts_key, "one") is None  # a host that stops takes leave
+
+    run(main())
+
+
+def test_a_host_of_the_same_name_that_is_cut_off_counts_as_missing(server: ValkeyServer) -> None:
+    """Cloned hosts, namespaces of one host, `localhost`."""
+
+    async def main() -> None:
+        seconds = int(server.command("TIME")[0])
+        for name in ("localhost:9/a/2", "localhost:9/b/1", "other:9/a/1"):
+            server.command("ZADD", SCOPE.keys()[-1], str(seconds - 60), name)
+        clock = Clock(monotonic=lambda: time.monotonic() + skipped[0])
+        skipped = [0.0]
+        one = host(World(), server.address, "localhost:9/a/1", clock=clock)
+        async with fleet(one):
+            await until(lambda: (one.member.figures.hosts, one.member.figures.missing) == (1, 3))
+            skipped[0] = naming.PREDECESSOR  # what its host's last start left behind is removed, no other name
+            one.member.set_traffic({})
+            await ask(one, A)
+            await until(lambda: (one.member.figures.hosts, one.member.figures.missing) == (1, 2))
+            assert server.command("ZSCORE", SCOPE.keys()[-1], "localhost:9/a/2") is None
 
     run(main())
 

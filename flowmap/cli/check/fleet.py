@@ -16,6 +16,7 @@ from flowmap.errors import ConfigError, ControlError, FleetError
 from flowmap.fleet.answers import Refused, Signer
 from flowmap.fleet.exchange import VERSION
 from flowmap.fleet.probe import Probe, probe
+from flowmap.fleet.reporting import SAME
 from flowmap.fleet.requests import FleetScope
 from flowmap.fleet.server import Server, other_version
 from flowmap.fleet.settings import MemberSettings
@@ -54,7 +55,7 @@ async def _shared(config: Config) -> list[Finding]:
     server = Server(server_address(config))
     try:
         scope = await scope_of(config)
-        settings = settings_of(config)
+        settings = settings_of(config, "check")
         await probe(server, scope)  # connects, and gives it the script
         began, wall = time.monotonic(), time.time()
         seen = await probe(server, scope)
@@ -93,7 +94,7 @@ def hosts_findings(seen: Probe, settings: MemberSettings) -> Iterator[Finding]:
         yield Finding("fleet.hosts", "degraded", message, f"set fleet.size to {hosts} or more on all hosts")
     else:
         yield Finding("fleet.hosts", "ok", message)
-    if seen.rate is not None and seen.rate < settings.rate:
+    if seen.rate is not None and seen.rate < settings.rate * SAME:
         message = (
             f"the fleet keeps to {seen.rate:g} calls a second, the lowest rate of its hosts, not {settings.rate:g}"
         )

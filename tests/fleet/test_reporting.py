@@ -1,0 +1,42 @@
+"""Log lines of a member: what they are about, and how often they come."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from flowmap.errors import FleetError
+from flowmap.fleet.exchange import Reply
+from flowmap.fleet.reporting import LOG_EVERY, SETTINGS_EVERY, Reporting
+from tests.support.fleet import SETTINGS
+
+REPLY = Reply(1.0, "e", 1.0, (), (), (), (), 0, 0.0, 3, 1, 0.0, 2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "words"),
+    [(4, 2.0, []), (3, 2.0, ["4 hosts", "fleet.size"]), (4, 3.0, ["2 calls a second"])],
+)
+def test_settings(size: int, rate: float, words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    reporting, settings = Reporting(), replace(SETTINGS, size=size, rate=rate)
+    for now in (0.0, 1.0):
+        reporting.take(REPLY, settings, now)
+    assert len(caplog.records) == (1 if words else 0)
+    assert all(word in caplog.text for word in words)
+    reporting.take(REPLY, settings, SETTINGS_EVERY)
+    assert len(caplog.records) == (2 if words else 0)
+
+
+def test_answers_with_another_key(caplog: pytest.LogCaptureFixture) -> None:
+    reporting = Reporting()
+    for reason, now in (("clock", 0.0), ("signature", 0.0), ("signature", 1.0), ("signature", LOG_EVERY)):
+        reporting.refused(reason, now)
+    assert len(caplog.records) == 2 and "fleet.key_file" in caplog.text
+
+
+def test_a_server_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    reporting = Reporting()
+    for now in (0.0, 1.0, LOG_EVERY):
+        reporting.lost(FleetError("away", reason="connect"), now)
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
