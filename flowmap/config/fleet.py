@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from flowmap.config import values
-from flowmap.config.fields import ClientTls, Section
+from flowmap.config.fields import NEXT_CALL, ClientTls, Section
 
 ServerUrl = Annotated[str, AfterValidator(values.parse_valkey)]
 
@@ -31,17 +31,17 @@ class FleetConfig(Section):
         description="Hosts share if endpoint, access key and this name are equal. Required with temporary keys: a name "
         "for their role.",
     )
-    trust: Literal["own", "all"] = Field(
+    trust: Annotated[Literal["own", "all"], NEXT_CALL] = Field(
         default="all",
         description="all: answers of other hosts count if the fleet's key signed them. own: only the budget is shared.",
     )
-    size: int | None = Field(
+    size: Annotated[int | None, NEXT_CALL] = Field(
         default=None,
         ge=1,
         le=1_000_000,
         description="Number of hosts, at least. A host that cannot reach the server makes rate / size calls. Required.",
     )
-    key_file: str | None = Field(
+    key_file: Annotated[str | None, NEXT_CALL] = Field(
         default=None,
         min_length=1,
         description="File with the fleet's key, the same on every host: 32 or more characters. Further lines are older "

@@ -79,6 +79,13 @@ class Fleet:
 
         return apply
 
+    def changed_files(self, config: Config) -> tuple[str, ...]:
+        """Files with new contents, for the log; ConfigError if one cannot be used."""
+        assert self.plane is not None, "joined"
+        same = config.fleet.key_file == self.config.fleet.key_file
+        new = same and settings_of(config, self.host).keys != self.plane.member.settings.keys
+        return ("contents of fleet.key_file",) if new and config.fleet.trust == self.config.fleet.trust else ()
+
     def report(self) -> FleetReport:
         """Figures for the page."""
         assert self.plane is not None, "joined"
@@ -96,6 +103,7 @@ class Fleet:
             oldest=figures.oldest,
             hosts=figures.hosts,
             missing=figures.missing,
+            rate=figures.rate,
         )
 
     def status(self) -> FleetStatus:

@@ -60,6 +60,8 @@ class Reloader:
             loaded = await asyncio.to_thread(self._reread)
             keys = tuple(changed(self.config, loaded.config))
             refuse_fixed(keys, loaded)
+            if self._pipeline.fleet is not None:
+                keys += self._pipeline.fleet.changed_files(loaded.config)
             await self._apply(loaded.config)
         except FlowmapError as error:
             self.error = str(error)

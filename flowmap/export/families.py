@@ -194,14 +194,18 @@ def _fleet(snapshot: Snapshot) -> dict[str, list[Sample]]:
     fleet = snapshot.fleet
     if fleet is None:
         return {}
+    shared = {  # what the server reported last is old while it cannot be used
+        "flowmap_fleet_hosts": fleet.hosts,
+        "flowmap_fleet_missing_hosts": fleet.missing,
+        "flowmap_fleet_rate": fleet.rate,
+        "flowmap_fleet_queued_questions": fleet.queued,
+        "flowmap_fleet_oldest_question_seconds": fleet.oldest,
+    }
     return {
         "flowmap_fleet_up": [_sample(int(fleet.up))],
         "flowmap_fleet_subscribed": [_sample(int(fleet.told))],
         "flowmap_fleet_lost_messages_total": [_sample(fleet.lost_messages)],
-        "flowmap_fleet_hosts": [_sample(fleet.hosts)],
-        "flowmap_fleet_missing_hosts": [_sample(fleet.missing)],
-        "flowmap_fleet_queued_questions": [_sample(fleet.queued)],
-        "flowmap_fleet_oldest_question_seconds": [_sample(fleet.oldest)],
+        **{name: [_sample(value)] if fleet.up else [] for name, value in shared.items()},
         "flowmap_fleet_waiting_questions": [_sample(fleet.waiting)],
         "flowmap_fleet_calls_saved_total": [_sample(fleet.saved)],
         "flowmap_fleet_own_share_calls_total": [_sample(fleet.local_calls)],

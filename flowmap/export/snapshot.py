@@ -196,6 +196,8 @@ class FleetReport:
     """Seconds."""
     hosts: int
     missing: int
+    rate: float
+    """Calls a second that the fleet keeps to."""
 
 
 @dataclass(frozen=True, slots=True)

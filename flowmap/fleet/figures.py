@@ -37,7 +37,9 @@ class Figures:
     oldest: float = 0.0
     hosts: int = 0
     missing: int = 0
+    rate: float = 0.0
 
     def take(self, reply: Reply) -> None:
         """Note the state that the server reports."""
-        self.queued, self.oldest, self.hosts, self.missing = reply.queued, reply.oldest, reply.hosts, reply.missing
+        self.queued, self.oldest, self.rate = reply.queued, reply.oldest, reply.rate
+        self.hosts, self.missing = reply.hosts, reply.missing

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSettings:
-    """Settings of a member. All of them can change at run time."""
+    """Settings of a member. All of them but ``host`` can change at run time, by a reload."""
 
     host: str
     """The name of this member in the fleet: see ``naming.py``."""

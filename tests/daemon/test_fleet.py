@@ -114,14 +114,33 @@ def test_a_reload_changes_the_limits_of_the_fleet(tmp_path: Path, monkeypatch: p
         changed["control_plane"]["rate"] = 7.0
         changed["control_plane"]["credentials"] = {"access_key_id": "id", "access_key_secret": "secret"}
         changed["attribute"]["grace"] = 1.5
+        changed["fleet"]["size"] = 9
+        changed["fleet"]["trust"] = "own"
         new = Config.model_validate(changed)
         waiting = pipeline.engine.budget.burst
         for apply in prepare(pipeline, old, new):
             apply()
         assert pipeline.fleet is not None and pipeline.fleet.plane is not None
         settings = pipeline.fleet.plane.member.settings
-        assert (settings.rate, settings.grace) == (7.0, 1.5)
+        assert (settings.rate, settings.grace, settings.size, settings.trust) == (7.0, 1.5, 9, "own")
+        assert settings.host == pipeline.fleet.host
         assert pipeline.engine.budget.burst == waiting > old.control_plane.burst
+        await pipeline.control.plane.aclose()
+
+    with running(tmp_path) as server:
+        asyncio.run(main(server))
+
+
+def test_new_contents_of_the_key_file_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowmap.daemon.clients.default_transport", lambda _: Named())
+
+    async def main(server: ValkeyServer) -> None:
+        config = config_of(server, tmp_path)
+        pipeline = build(config, source=ScriptedSource())
+        assert pipeline.fleet is not None
+        assert pipeline.fleet.changed_files(config) == ()
+        (tmp_path / "key").write_text("n" * 32)
+        assert pipeline.fleet.changed_files(config) == ("contents of fleet.key_file",)
         await pipeline.control.plane.aclose()
 
     with running(tmp_path) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def snapshot(*, health: bool = True) -> Snapshot:
             {((A,), StaleReason.IDLE): 2, ((A, B), StaleReason.JOB_ENDED): 1}, {((A,), FindingKind.NEW): 3}
         ),
         store=StoreReport(True, 900, 12, 30, 1_699_999_970.0, 1_699_999_970.0, {"limits": 4}, {"connect": 2}),
-        fleet=FleetReport(True, True, 5, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2),
+        fleet=FleetReport(True, True, 5, 7, 1, 3, {"timeout": 2}, {"signature": 1}, 40, 1.5, 12, 2, 2.5),
     )
 
 
@@ -251,3 +252,12 @@ def test_hostile_names(names: set[tuple[str, str]], form: Format) -> None:
     for family in ("deployment_transmit_bytes", "shared_transmit_bytes", "unattributed_transmit_bytes", "deployment"):
         samples = parsed[f"flowmap_{family}"].samples
         assert len({tuple(sample.labels.items()) for sample in samples}) == len(samples) == len(names), family
+
+
+def test_what_the_server_of_a_fleet_reported_is_left_out_while_it_is_away() -> None:
+    whole = snapshot()
+    assert whole.fleet is not None
+    page = exposition().page(replace(whole, fleet=replace(whole.fleet, up=False)), Format.TEXT).decode()
+    assert "\nflowmap_fleet_up 0\n" in page
+    for name in ("hosts", "missing_hosts", "rate", "queued_questions", "oldest_question_seconds"):
+        assert f"\nflowmap_fleet_{name} " not in page

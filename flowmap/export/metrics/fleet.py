@@ -16,17 +16,32 @@ FLEET = (
         "counter",
         "Answers that the server should have passed on, but that this host found later.",
     ),
-    Metric("flowmap_fleet_hosts", "gauge", "Hosts of the fleet that the server has seen in the last 20 seconds."),
+    Metric(
+        "flowmap_fleet_hosts",
+        "gauge",
+        "Hosts of the fleet that the server has seen in the last 20 seconds. Absent while flowmap_fleet_up is 0.",
+    ),
     Metric(
         "flowmap_fleet_missing_hosts",
         "gauge",
-        "Hosts that the server saw in the last day, but not now. Each costs the others its share of the rate.",
+        "Hosts that the server saw in the last day, but not now. Each costs the others its share of the rate. Absent "
+        "while flowmap_fleet_up is 0.",
     ),
-    Metric("flowmap_fleet_queued_questions", "gauge", "Questions of all hosts that wait for a call."),
+    Metric(
+        "flowmap_fleet_rate",
+        "gauge",
+        "Calls a second that the fleet keeps to: the lowest control_plane.rate of its hosts. Absent while "
+        "flowmap_fleet_up is 0.",
+    ),
+    Metric(
+        "flowmap_fleet_queued_questions",
+        "gauge",
+        "Questions of all hosts that wait for a call. Absent while flowmap_fleet_up is 0.",
+    ),
     Metric(
         "flowmap_fleet_oldest_question_seconds",
         "gauge",
-        "How long the longest waiting question of the fleet has waited.",
+        "How long the longest waiting question of the fleet has waited. Absent while flowmap_fleet_up is 0.",
     ),
     Metric("flowmap_fleet_waiting_questions", "gauge", "Questions of this host without an answer."),
     Metric("flowmap_fleet_calls_saved_total", "counter", "Questions that the answer of another host's call served."),
