@@ -104,7 +104,7 @@ class FlowAccounting:
         self.deployments: dict[DeploymentKey, DeploymentInfo] = {}
         """Each deployment as the last answer that named it described it."""
         self.delays = Delays()
-        """Time from the first sight of flows to their decisions."""
+        """Time from the first sight of flows to their first decision, and to their first name."""
         self.complete_reads = 0
         self.answered = 0
         """Number of answers taken."""
@@ -353,7 +353,7 @@ class FlowAccounting:
         self.series_table.closed(ids[begins & ~is_open])
         self.series_table.credit(ids[was_pending | resumed], *amount.T, now=now)
         self.series_table.retransmitted(ids[was_pending], columns.resent[rows[was_pending]].astype(np.uint64))
-        self.delays.add(state, now - columns.born_by[rows[was_pending]])
+        self.delays.decide(columns, rows, state, new=was_pending, named=state in _KINDS, now=now)
         transmit, receive = exact_bytes(amount)
         self._add(self.pending, -transmit, -receive)
         self.pending_flows -= int(np.count_nonzero(was_pending | resumed))

@@ -1,4 +1,10 @@
-"""How long flows wait for their decision: a histogram for each state."""
+"""How long flows wait for their decision: a histogram for each state.
+
+A flow counts when it is first decided, by the state of that decision. If that names no owner and a later one does, the
+flow counts once more, by the state of its first name. So a flow counts at most once in a state, and the states with
+owners hold the time to every flow's first name. All traffic of a connectionless tuple is one flow here; the time to its
+first name is that of the burst which got it (:mod:`flowmap.flows.bursts`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from flowmap.flows.columns import FlowColumns, Mask, Row
+from flowmap.flows.index.hash_index import Rows
+
+_NAMED = np.uint32(Row.NAMED)
 BOUNDS = (0.5, 1.0, 2.0, 5.0, 8.0, 15.0, 30.0, 60.0, 120.0, 600.0)
 """Upper bounds of the buckets in seconds; one more is without a bound."""
 
@@ -28,8 +38,16 @@ class Delays:
         self._counts: dict[str, npt.NDArray[np.int64]] = {}
         self._seconds: dict[str, float] = {}
 
+    def decide(self, columns: FlowColumns, rows: Rows, state: str, *, new: Mask, named: bool, now: float) -> None:
+        """Take a decision about flows; ``new``: which had none before. ``named``: whether it names an owner."""
+        counts = new
+        if named:
+            counts = new | (columns.flags[rows] & _NAMED == 0)
+            columns.flags[rows] |= _NAMED
+        self.add(state, now - columns.born_by[rows[counts]])
+
     def add(self, state: str, seconds: npt.NDArray[np.float64]) -> None:
-        """Count the delays of flows that were decided now."""
+        """Count delays in seconds."""
         if not len(seconds):
             return
         found = np.bincount(np.searchsorted(BOUNDS, seconds, "left"), minlength=len(BOUNDS) + 1)

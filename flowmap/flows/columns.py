@@ -55,6 +55,8 @@ class Row(IntFlag):
     """Both hosts take part; see ``flowmap.flows.eviction``."""
     UNCONFIRMED = auto()
     """Connectionless, with traffic that waits for a confirmation of the owner; see ``flowmap.flows.bursts``."""
+    NAMED = auto()
+    """A decision about the flow named an owner, or several."""
 
 
 class FlowColumns:

@@ -53,6 +53,36 @@ def test_a_flow_that_was_nobodys_keeps_its_earlier_bytes_there() -> None:
     assert run.totals() == {nobody("unknown"): (500, 70), named("x"): (100, 10)}
 
 
+def delays(run: AccountingRun) -> dict[str, tuple[int, float]]:
+    """Flows by state, and the sum of their delays."""
+    return {state: (delay.counts[-1], delay.seconds) for state, delay in run.accounting.delays.freeze().items()}
+
+
+def test_a_late_name_is_a_delay_of_its_own() -> None:
+    run = AccountingRun(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection")))
+    run(FLOW)
+    began = run.now
+    run.answer()
+    assert delays(run) == {"unknown": (1, run.now - began)}
+    first = delays(run)["unknown"]
+    run.answer(X, after=5)
+    run.answer(X, after=25)  # its service endpoint is worth asking about only now
+    named_at = run.now
+    for _ in range(3):  # it gets its first name once, however often it is answered
+        run.answer(X, after=5)
+    assert delays(run) == {"unknown": first, "attributed": (1, named_at - began)}
+
+
+def test_a_flow_that_is_narrowed_later_has_its_first_name_already() -> None:
+    run = AccountingRun(accounting_for(AttributionSettings(namespaces=("ns",), semantics="connection", tie_wait=0.0)))
+    run(FLOW)
+    run.answer(X, Y)
+    assert {state: count for state, (count, _) in delays(run).items()} == {"shared": 1}
+    for _ in range(3):
+        run.answer(X, after=5)
+    assert {state: count for state, (count, _) in delays(run).items()} == {"shared": 1}
+
+
 def test_closed_flow_is_named_by_answers_around_it() -> None:
     run = AccountingRun(accounting_for())
     run(FLOW)

@@ -213,11 +213,12 @@ _TABLES = (
     Metric(
         "flowmap_attribution_delay_seconds",
         "histogram",
-        "Time from the first sight of a flow to its decision, by the state decided.",
+        "Time from the first sight of a flow to its first decision, by state. If that gives no name and a later one "
+        "does, the flow counts once more, by the state of that.",
         ("state",),
     ),
     Metric(
-        "flowmap_counters_age_seconds",
+        "flowmap_counters_age_seconds",  # promtool refuses the word counter in a name
         "gauge",
         "Age of the byte counters of open flows on this page: the time since the last full read that gave them.",
     ),
