@@ -62,6 +62,17 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def at_most(longest: float) -> AfterValidator:
+    """Refuse a longer duration, in seconds."""
+
+    def check(seconds: float) -> float:
+        if seconds > longest:
+            raise ValueError(f"must be at most {values.format_duration(longest)}")
+        return seconds
+
+    return AfterValidator(check)
+
+
 def _named(pattern: str, meaning: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):

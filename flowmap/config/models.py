@@ -38,6 +38,7 @@ from flowmap.config.fields import (
     Service,
     Size,
     Span,
+    at_most,
     distinct,
     some,
 )
@@ -183,19 +184,20 @@ class AttributeConfig(Section):
         default="strict",
         description="strict: a name needs an answer about the lifetime of the flow. fast: a cached answer is enough.",
     )
-    grace: Annotated[Duration, NEXT_ANSWER] = Field(
+    grace: Annotated[Duration, at_most(60.0), NEXT_ANSWER] = Field(
         default=2.0,
-        description="Time around the start of a flow in which its address keeps its owner. 0s: no such assumption.",
+        description="Time around the start of a flow in which its address keeps its owner, at most 60s. 0s: no such "
+        "assumption.",
     )
     registration_lag: Annotated[Duration, NEXT_ANSWER] = Field(
         default=10.0,
         description="Time after the start of a flow in which its owner may appear in the answers. After longer without "
         "any owner, a later one is not taken.",
     )
-    answer_age: Annotated[Duration, NEXT_ANSWER] = Field(
+    answer_age: Annotated[Duration, at_most(600.0), NEXT_ANSWER] = Field(
         default=0.0,
-        description="Age of the data that an answer rests on: it counts as asked so much earlier. flowmap calibrate "
-        "--watch measures it.",
+        description="Age of the data that an answer rests on: it counts as asked so much earlier. At most 10m. flowmap "
+        "calibrate --watch measures it.",
     )
     recheck: Annotated[Span, NEXT_ANSWER] = Field(
         default=1.0,

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from flowmap.control.http import endpoint, route
 from flowmap.errors import ConfigError
 from flowmap.flows.filter import Pattern
+from flowmap.model import address
 from flowmap.model.address import format_endpoint
 from flowmap.model.peer_entry import EntryKind, read_entry
 
@@ -39,15 +40,18 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
 
 def parse_duration(value: object) -> float:
     """Parse ``"30s"``, ``"1h30m"``, ``"7d"``, or a number of seconds, into seconds."""
-    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
         value = float(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
-    elif isinstance(value, str) and re.fullmatch(f"(?:{_DURATION.pattern})+", value):
+    elif isinstance(value, str) and re.fullmatch(f"-?(?:{_DURATION.pattern})+", value):
         seconds = sum(float(number) * SECONDS[unit] for number, unit in _DURATION.findall(value))
+        seconds *= -1 if value.startswith("-") else 1
     else:
         raise ValueError('not a duration; write it like "30s", "10m", "1h30m" or "7d"')
-    if not 0 <= seconds <= LONGEST:  # also refuses nan
+    if seconds < 0:
+        raise ValueError("a duration must not be negative")
+    if not seconds <= LONGEST:  # also refuses nan
         raise ValueError("a duration must be between 0s and 3650d")
     return seconds
 
@@ -109,12 +113,11 @@ def parse_service(value: str) -> str:
 
 
 def parse_network(value: str) -> str:
-    """Check a network: ``10.0.0.0/8`` or ``2001:db8::/32``, or one address."""
+    """A network, or one address, in its usual form: ``10.0.0.0/8`` for ``10.0.0.1/8`` and ``::ffff:10.0.0.0/104``."""
     try:
-        ipaddress.ip_network(value, strict=False)
+        return str(address.parse_network(value))
     except ValueError as error:
         raise ValueError(f'{value!r} is not a network; write it like "10.100.0.0/16"') from error
-    return value
 
 
 class Listen(NamedTuple):

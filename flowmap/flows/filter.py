@@ -8,13 +8,13 @@ A pattern is one of
     [2001:db8::]/32:443   the same for IPv6
 
 A network matches addresses of its own family only: ``::/0`` is all of IPv6 and no IPv4. A flow between IPv4 hosts is
-IPv4, even if a dual-stack socket shows its addresses as ``::ffff:a.b.c.d``. A flow is counted if it matches
+IPv4, even if a dual-stack socket shows its addresses as ``::ffff:a.b.c.d``, and so is a network that is written in this
+form. Bits after the prefix are ignored. A flow is counted if it matches
 ``include``, or ``include`` is empty, and does not match ``exclude``.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowmap.flows.records.batch import Flag, FlowBatch
-from flowmap.model.address import Address, protocol_number
+from flowmap.model.address import Address, parse_network, protocol_number
 
 Mask = npt.NDArray[np.bool_]
 U64 = npt.NDArray[np.uint64]
@@ -52,7 +52,7 @@ class Network(NamedTuple):
         bracketed = _BRACKETED.match(text)
         if bracketed:
             text = "".join(bracketed.groups())
-        network = ipaddress.ip_network(text, strict=False)
+        network = parse_network(text)
         bits = network.prefixlen + (96 if network.version == 4 else 0)
         mask = ((1 << bits) - 1) << (128 - bits)
         address = Address.parse(str(network.network_address))

@@ -42,6 +42,18 @@ class Address(NamedTuple):
         return str(ipaddress.IPv6Address(self.high << 64 | self.low))
 
 
+def parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The network in ``text``, or one address; ValueError for anything else.
+
+    Bits after the prefix are ignored. A network of IPv4-mapped addresses (``::ffff:10.0.0.0/104``) is the IPv4 one.
+    """
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < 96:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    return network if mapped is None else ipaddress.IPv4Network((int(mapped), network.prefixlen - 96))
+
+
 class Endpoint(NamedTuple):
     """An address with a port; the port is 0 for protocols without ports."""
 

@@ -21,6 +21,9 @@ from flowmap.config import fields
         (fields.PeerName, "kafka west", "kafka west", "kafka west"),
         (fields.CaptureFilter, "tcp port 80", "tcp port 80", "tcp port 80"),
         (fields.NetworkText, "10.0.0.0/8", "10.0.0.0/8", "10.0.0.0/8"),
+        (fields.NetworkText, "10.0.0.1/8", "10.0.0.0/8", "10.0.0.0/8"),
+        (fields.NetworkText, "::ffff:10.50.0.3/128", "10.50.0.3/32", "10.50.0.3/32"),
+        (fields.NetworkText, "2001:db8::5/32", "2001:db8::/32", "2001:db8::/32"),
     ],
 )
 def test_values(kind: Any, value: object, parsed: object, written: object) -> None:

@@ -69,6 +69,14 @@ PROBLEMS = [
         'flowmap.yaml:3: attribute.grace: not a duration; write it like "30s", "10m", "1h30m" or "7d"',
     ),
     (
+        "negative",
+        "attribute:\n  grace: -2s\n",
+        "flowmap.yaml:2: attribute.grace: a duration must not be negative",
+    ),
+    ("negative-number", "attribute: {grace: -1}\n", "flowmap.yaml:1: attribute.grace: a duration must not be negative"),
+    ("too-long", "attribute: {grace: 1h}\n", "flowmap.yaml:1: attribute.grace: must be at most 60s"),
+    ("too-old", "attribute: {answer_age: 2h}\n", "flowmap.yaml:1: attribute.answer_age: must be at most 10m"),
+    (
         "no-time",
         "collect: {sockets: {interval: 0s}}\n",
         "flowmap.yaml:1: collect.sockets.interval: must be longer than 0s",
