@@ -67,10 +67,11 @@ class ShapeStats:
     def suggests_dataflow(self, *, now: float) -> bool:
         """Whether the API names deployments for service endpoints and none for clients, which ``both`` needs.
 
-        Then it seems to read src and dst as data flow.
+        Then it seems to read src and dst as data flow. Not where ``deployment_networks`` takes care of that.
         """
         services_named = any(now - self._last_named.get(shape, -self.pause) <= self.pause for shape in _OF_SERVICE)
-        return self._settings.semantics == "both" and services_named and self.names_no_client(now=now)
+        matters = self._settings.semantics == "both" and not self._settings.deployment_networks
+        return matters and services_named and self.names_no_client(now=now)
 
 
 _OF_SERVICE = (Shape.SINK, Shape.SOURCE)

@@ -119,6 +119,15 @@ def test_both_with_a_dataflow_api_gives_a_hint() -> None:
     assert "attributed" in {one.state for one in run.attribution.decisions.values()}
 
 
+def test_no_hint_where_networks_of_deployments_are_given() -> None:
+    run = FixedAnswers(client=[], sink=[X], source=[Y])
+    run.attribution.settings.deployment_networks = ("10.0.0.0/8",)
+    run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
+    run.work(70)
+    assert run.attribution.shape_stats.names_no_client(now=run.now)
+    assert not run.attribution.shape_stats.suggests_dataflow(now=run.now)
+
+
 def test_no_hint_with_unowned_clients_only() -> None:
     run = FixedAnswers(client=[], sink=[], source=[])
     run.observe(*[replace(FLOW, client=f"10.0.0.{n}", server_port=n + 1, id=n + 1) for n in range(ENOUGH)])
