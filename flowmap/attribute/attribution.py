@@ -43,11 +43,13 @@ from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.attribute.special_addresses import SpecialEndpoints
 from flowmap.attribute.unproven import Unproven
+from flowmap.attribute.waits import pending_for
 from flowmap.flows import bursts
 from flowmap.flows.columns import PENDING, Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import State
+from flowmap.model.status import PendingFor
 from flowmap.model.tenure import Holders
 
 GIVEN_UP_AT_ONCE = 10_000
@@ -73,9 +75,6 @@ class Attribution:
         self._next_decision = 0
         self._table, self._cache = table, AnswerCache(settings)
         self.contradictions = Contradictions(table, self.decisions, self._cache)
-        self.waits_for = {"answer": 0, "budget": 0, "outage": 0, "proof": 0}
-        """Pending flows by what they wait for: an answer, a call for it (``budget``), the end of an ``outage``, or
-        ``proof`` that the client was still there when the answer was given. As of the last second."""
         self.now = NEVER
         """Instant of the last :meth:`decide`, monotonic seconds."""
         self.narrowing = Narrowing(table, self.decisions, settings, self.shape_stats, self._cache)
@@ -232,7 +231,6 @@ class Attribution:
         rows = rows[is_undecided(columns, rows)]
         decisive = self._decisive(rows)
         ready = self.schedule.has_inside_answer(decisive, columns.born_by[rows])
-        self._note_waits(len(rows), int(np.count_nonzero(ready)))
         ready &= columns.read_at[rows] >= self._looked - LOOK_EVERY
         self._new_answers.judge_again(np.unique(decisive[ready]).tolist())
         proven = self._unproven.take()
@@ -243,10 +241,10 @@ class Attribution:
             self._new_answers.judge_again(np.unique(self._decisive(self._undecided())).tolist())
         self._infers = infers
 
-    def _note_waits(self, pending: int, answered: int) -> None:
-        """Note what pending flows wait for; ``answered``: those with an answer that was asked for in their life."""
-        cause = "outage" if self._outage.lasts else "budget" if self.waiting else "answer"
-        self.waits_for = {"answer": 0, "budget": 0, "outage": 0, "proof": answered} | {cause: pending - answered}
+    def pending_for(self) -> PendingFor:
+        """See :func:`flowmap.attribute.waits.pending_for`."""
+        by_service, outage = self.settings.services_decide, self._outage.lasts
+        return pending_for(self._table, self.schedule, services_decide=by_service, outage=outage)
 
     def forget(self, numbers: Rows) -> None:
         """The numbers of these endpoints were freed and will stand for others."""

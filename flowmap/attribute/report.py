@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import READINGS
-from flowmap.model.status import AttributionReport, PendingFor, ShapeReport
+from flowmap.model.status import AttributionReport, ShapeReport
 
 DATA_FLOW = (
     "the control plane names deployments for service endpoints but none for any client: it seems to read src and dst "
@@ -33,5 +33,5 @@ def attribution_report(attribution: Attribution) -> AttributionReport:
         len(attribution.narrowing),
         attribution.narrowing.waiting,
         DATA_FLOW if shape_stats.suggests_dataflow(now=now) else None,
-        PendingFor(**attribution.waits_for),
+        attribution.pending_for(),
     )

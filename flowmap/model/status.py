@@ -48,16 +48,20 @@ class ShapeReport(NamedTuple):
 
 
 class PendingFor(NamedTuple):
-    """Pending flows by what they wait for."""
+    """Pending flows by what they wait for. The sum is the number of pending flows at the same moment."""
 
     answer: int = 0
-    """An answer of the control plane that was asked for in their life."""
+    """An answer of the control plane about the client or the service endpoint, which is under way or not due yet."""
     budget: int = 0
-    """The same, while ``control_plane.rate`` allows too few calls."""
+    """Such an answer that is due, but ``control_plane.rate`` allows too few calls."""
     outage: int = 0
-    """The same, while the control plane does not answer."""
+    """Such an answer, while the control plane does not answer or calls to it are suspended."""
     proof: int = 0
     """Traffic of the client, as proof that it was there when the answer was given."""
+    narrowing: int = 0
+    """Answers about both endpoints together, which may leave fewer of several possible owners."""
+    judging: int = 0
+    """Nothing more: they are decided within the next turns of the engine."""
 
 
 class AttributionReport(NamedTuple):

@@ -83,6 +83,7 @@ class Auditor:
         series, is_open = columns.series[rows], (columns.flags[rows] & np.uint32(Row.OPEN)) != 0
         resumed = is_unconfirmed(columns, rows)
         assert accounting.pending_flows == int(np.count_nonzero((series == PENDING) | resumed))
+        assert sum(accounting.attribution.pending_for()) == accounting.pending_flows
         assert accounting.table.open_flows == int(np.count_nonzero(is_open & (series != IGNORED)))
         assert (is_open | (series == PENDING) | resumed).all(), "rows that are over and credited are free"
         waiting = columns.total(rows[series == PENDING]).tolist() + columns.unsettled[rows[resumed]].tolist()

@@ -103,6 +103,7 @@ class Schedule:
         self._turn = 0
         self.waiting = 0
         """Endpoints that were due at the last :meth:`choose`."""
+        self._left = np.zeros(0, np.int64)  # those of them that got no call
         self.next_due = -np.inf
         """No endpoint is due before this instant, unless a flow begins."""
         self.services_of_unowned = False
@@ -149,19 +150,19 @@ class Schedule:
             self.next_due = min(known_at, float(due[due > now].min(initial=np.inf)))
         is_due = due <= now
         numbers, due = numbers[is_due], due[is_due]
-        self.waiting = 0 if unowned else len(numbers)
         age = np.maximum(oldest[numbers], due)
-        by_age: list[int] = numbers[first_few(limit, age, due)].tolist()
-        if len(numbers) <= limit or not limit:
-            return by_age
-        traffic = self._traffic(columns, waiting, table.endpoints.top)
-        by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
-        return self._in_turn(by_traffic, by_age, limit)
+        chosen: list[int] = numbers[first_few(limit, age, due)].tolist()
+        if len(numbers) > limit > 0:
+            traffic = self._traffic(columns, waiting, table.endpoints.top)
+            by_traffic = numbers[first_few(limit, -traffic[numbers], age, due)].tolist()
+            chosen = self._in_turn(by_traffic, chosen, limit)
+        self.waiting = 0 if unowned else len(numbers)
+        self._left = self._left if unowned else np.setdiff1d(numbers, chosen)
+        return chosen
 
     def _waiting(self, columns: FlowColumns, rows: Rows, promising: Mask) -> list[Waiting]:
         """Which of the pending ``rows`` an answer could decide, for clients and for service endpoints."""
-        clients, services, ended_by = columns.client[rows], columns.service[rows], life_end(columns, rows)
-        changed = np.where(np.isinf(ended_by), columns.born_by[rows], ended_by)
+        clients, services, changed = columns.client[rows], columns.service[rows], wanted_after(columns, rows)
         of_client = (self._asked[clients] < changed) & self._by_client
         of_service = (self._asked[services] < changed) & promising
         of_service &= ~of_client | (self._asked[services] == 0)
@@ -290,6 +291,20 @@ class Schedule:
         """Whether each endpoint is a client for which the newest answers name no deployment."""
         return self._unowned[numbers]
 
+    def are_asked_about(self, numbers: Rows) -> Mask:
+        """Whether questions about each endpoint are under way."""
+        return np.asarray(self._outstanding[numbers] > 0)
+
+    def got_no_call(self, numbers: Rows) -> Mask:
+        """Whether each endpoint was due at the last :meth:`choose` and got no call."""
+        left = np.zeros(len(self._due), np.bool_)
+        left[self._left] = True
+        return np.asarray(left[numbers] & (self._outstanding[numbers] == 0))
+
+    def are_promising(self, numbers: Rows) -> Mask:
+        """Whether a service endpoint is asked about for the flows of each client."""
+        return np.asarray(~self._unowned[numbers] | self.services_of_unowned)
+
     def mark_unowned(self, number: int, unowned: bool) -> None:
         """Note whether the newest answers name no deployment for the client."""
         self._unowned[number] = unowned
@@ -300,11 +315,18 @@ class Schedule:
             column[numbers] = 0
         for flag in (self._failed, self._named, self._unowned):
             flag[numbers] = False
+        self._left = np.setdiff1d(self._left, numbers)
 
     def _pause(self, number: int) -> float:
         if failures := int(self._failures[number]):
             return float(min(MAX_BACKOFF, 2.0 ** (failures - 1)))
         return self._settings.positive_ttl if self._named[number] else self._settings.negative_ttl
+
+
+def wanted_after(columns: FlowColumns, rows: Rows) -> Times:
+    """An answer that is asked for from this instant on may decide each undecided flow: its start, or its end."""
+    ended_by = life_end(columns, rows)
+    return np.where(np.isinf(ended_by), columns.born_by[rows], ended_by)
 
 
 def _lower(oldest: npt.NDArray[np.float64], numbers: npt.NDArray[np.int32], since: npt.NDArray[np.float64]) -> None:

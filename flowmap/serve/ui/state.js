@@ -35,10 +35,13 @@ function sections(status, pulse) {
   ];
 }
 
+/** @type {Record<string, string>} */
+const WAITS = { answer: "an answer", budget: "a call", outage: "the control plane to recover", proof: "traffic of the client", narrowing: "answers about both endpoints", judging: "the engine's next turns" };
+
 /** @param {any} status @param {any} pulse */
 function cards(status, pulse) {
   const { controlPlane: control, flows, history, attribution } = status;
-  const waits = Object.entries(attribution.pendingFor).filter(([, number]) => number).map(([what, number]) => `${count(number)} for ${what === "proof" ? "traffic of the client" : what === "budget" ? "a call" : what === "outage" ? "the control plane to recover" : "an answer"}`);
+  const waits = Object.entries(attribution.pendingFor).filter(([, number]) => number).map(([what, number]) => `${count(number)} for ${WAITS[what]}`);
   return [
     card("Lateness", pulse && pulse.counterAgeSeconds !== null ? `counters ${duration(pulse.counterAgeSeconds)} old` : "no counters yet", `${count(flows.pending)} flows without a decision${waits.length ? `: ${waits.join(", ")}` : ""}`),
     card("Flows", `${count(flows.open)} open`, h("meter", { value: flows.tracked, max: flows.limit, "aria-label": "flow table" }), ` ${count(flows.tracked)} of ${count(flows.limit)} rows`, pulse?.shed ? ` ${count(pulse.shed)} evicted or refused` : null),

@@ -90,7 +90,7 @@ def test_status() -> None:
             "narrowingPairs": 1,
             "narrowingWaiting": 0,
             "hint": "set it",
-            "pendingFor": {"answer": 0, "budget": 0, "outage": 0, "proof": 0},
+            "pendingFor": {"answer": 0, "budget": 0, "outage": 0, "proof": 0, "narrowing": 0, "judging": 0},
         },
         "configuration": {
             "pid": 1,
