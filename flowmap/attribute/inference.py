@@ -75,6 +75,7 @@ class Inference:
         if not self._settings.one_deployment_per_client:
             yield from decided
             return
+        decided = [*self._without_refuted(decided)]
         self._new = {row: decision for decision, rows in decided for row in rows.tolist()}
         new_users = [
             rows for decision, rows in decided if decision.owners and not self._held.keys() >= {*rows.tolist()}
@@ -86,6 +87,18 @@ class Inference:
         self._new = {}
         if new_users:
             self._review_later(self._table.columns.client[np.concatenate(new_users)])
+
+    def _without_refuted(self, decided: _Decided) -> Iterator[tuple[Decision, Rows]]:
+        """The decisions without owners that other connections of the client ruled out for a flow: also after those have
+        ended, only an owner that was not named then can be its own."""
+        columns = self._table.columns
+        for decision, rows in decided:
+            for (verdict,), some in _groups((columns.verdict[rows],), rows):
+                before = self._decisions.get(verdict)
+                if before is None or before.owners or not (refuted := _users(before) & decision.owners):
+                    yield decision, some
+                elif left := decision.owners - refuted:
+                    yield replace(decision, state=state_of(left, self._settings.owners_limit), owners=left), some
 
     def release(self, now: float) -> list[int]:
         """The clients of flows that have waited for a proof as long as they may. Their flows are to be judged."""

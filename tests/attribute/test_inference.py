@@ -113,6 +113,21 @@ def test_nobody_uses_all_of_them() -> None:
     assert [run.owners(flow) for flow in flows] == [(State.UNKNOWN, set())] * 2
 
 
+def test_whom_a_connection_ruled_out_stays_so_after_its_end() -> None:
+    run = DataFlow(dict(USERS))
+    flow, other = (run.open("10.0.0.1", port) for port in (2, 3))
+    run.settle_late()
+    run.close(other)
+    for _ in range(3):
+        run.now += 60
+        run.settle()
+        assert run.owners(flow) == (State.UNKNOWN, set())
+    run.users[2] = {A, C, named("d")}  # one who was not known to use the endpoint may be the owner
+    run.now += 60
+    run.settle()
+    assert run.owners(flow) == (State.ATTRIBUTED, {"d"})
+
+
 def test_a_session_cluster_is_not_narrowed() -> None:
     run = DataFlow(USERS, one_deployment_per_client=False)
     flows = [run.open("10.0.0.1", port) for port in (1, 2, 3)]
