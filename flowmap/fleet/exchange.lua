@@ -51,10 +51,11 @@ end
 -- script the host counts as missing: it uses its own share after every failure that this script ends with.
 call('ZADD', HOSTS, now - MISSING + FAILED, host)
 
--- Earlier starts of this host, which was killed and runs again: the name before the last "/" is the same.
-local place = string.match(host, '^.*/')
-if notice == 'start' and place then
-    for _, name in ipairs(call('ZRANGEBYSCORE', HOSTS, '-inf', now - LIVE)) do
+-- Earlier starts of this host, which was killed and runs again: the name before the last "/" is the same. They were seen
+-- last before this start.
+local place, started = string.match(host, '^.*/'), tonumber(string.match(notice, '^start (.*)'))
+if started and place then
+    for _, name in ipairs(call('ZRANGEBYSCORE', HOSTS, '-inf', now - math.max(LIVE, started))) do
         if name ~= host and string.sub(name, 1, #place) == place then call('ZREM', HOSTS, name) end
     end
 end
@@ -76,7 +77,7 @@ if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 
 end
 
 -- Hosts, counted once a second. Each that is missing may spend its own share, taken from the rate of the others.
-local tidying = now - tidied > 1 or not known[12] or notice == 'start'
+local tidying = now - tidied > 1 or not known[12] or started
 local live, missing = tonumber(known[11]), tonumber(known[12])
 if tidying then
     tidied = now

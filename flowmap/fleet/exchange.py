@@ -65,8 +65,8 @@ class Exchange:
     """Instant of the server's clock after which answers are of interest; 0: none, as nothing was waited for."""
     notice: str = ""
     """``leave``: the host stops. ``jump``: it saw that the server's clock was set. ``lost``: it got no reply to its
-    last exchange, so of the tickets it was granted it has those in ``held`` only. ``start``: earlier starts of the
-    daemon, whose names are equal up to the last ``/``, do not run any more."""
+    last exchange, so of the tickets it was granted it has those in ``held`` only. ``start`` and the
+    seconds since the first exchange: the names that are equal up to the last ``/`` are of earlier starts."""
     held: Sequence[str] = ()
     made: Sequence[CallMade] = ()
     failed: Sequence[CallFailed] = ()

@@ -5,8 +5,8 @@
     start      another one for each start of the daemon
 
 So two daemons are never one member, also if their hosts have one name. A daemon that was killed left the name of its
-last start behind, which counts as missing. Its next start removes the names of its place, once a host that runs cannot
-count as missing any more.
+last start behind, which counts as missing. Its next start removes those names of its place that the server saw last
+before this start.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class Notices:
         """The notice of an exchange at a monotonic instant."""
         if self.jumped or self.lost_reply:
             return "jump" if self.jumped else "lost"
-        due = self._first is not None and now - self._first >= PREDECESSOR
-        return "start" if due and not self._started else ""
+        if self._started or self._first is None or now - self._first < PREDECESSOR:
+            return ""
+        return f"start {now - self._first:.3f}"
 
     def delivered(self, notice: str, now: float) -> None:
         """The server replied to an exchange with this notice."""
         self.lost_reply = False
         self._first = now if self._first is None else self._first
-        self._started = self._started or notice == "start"
+        self._started = self._started or notice.startswith("start")

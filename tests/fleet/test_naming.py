@@ -31,7 +31,7 @@ def test_the_start_is_reported_once_and_late() -> None:
     assert notices.next(PREDECESSOR) == "jump"
     notices.delivered("jump", PREDECESSOR)
     notices.jumped = False
-    assert notices.next(PREDECESSOR) == "start"
-    assert notices.next(PREDECESSOR + 1) == "start", "until the server has it"
-    notices.delivered("start", PREDECESSOR + 1)
+    assert notices.next(PREDECESSOR) == "start 25.000"
+    assert notices.next(PREDECESSOR + 1) == "start 26.000", "until the server has it"
+    notices.delivered("start 26.000", PREDECESSOR + 1)
     assert notices.next(PREDECESSOR + 2) == ""
