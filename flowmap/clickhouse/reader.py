@@ -34,8 +34,9 @@ MOST_HOSTS = 10
 """Hosts that are named one by one if they are behind."""
 NAMES_AT_ONCE = 500
 """Deployments whose names are read in one question."""
-BEHIND_AFTER = 120.0
-"""Seconds after which a host that has not reported is behind: it reports every minute."""
+BEHIND_AFTER = 240.0
+"""Seconds after which a host is behind: the kernel keeps a closed connection for two minutes, and a host reports every
+minute."""
 SUMMED_AFTER = 900.0
 """Seconds after which connections that ended are in the sums by minute: the server refreshes these every 5 minutes."""
 Place = tuple[int, int, int, str]

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flowmap import __version__
 from flowmap.clickhouse import bodies
@@ -40,11 +40,20 @@ FEW_FLOWS = 1 << 14
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0
 """Seconds until a failed batch is sent again, at first and at most."""
 SETTLING = 15.0
-"""Seconds after which a decided flow is in the history file."""
+"""Seconds after which the end of a flow is known to this host, and counts in :class:`Unwritten`."""
 MOST_NAMES = 100_000
 NAMES_AGAIN = 600 * MICROSECONDS
 """Time in µs after which an unchanged name is sent again: another host may have sent a former one since."""
 LOG_EVERY = 60.0
+
+
+class Unwritten(NamedTuple):
+    """The flows of this host that are not in its history file."""
+
+    since: float | None = None
+    """Seconds since the epoch: each of them ended at this time or later. None: just now."""
+    lost: int = 0
+    """Those that the history lost since the daemon started, as its file could not be written."""
 
 
 class Inserts(Rows, Protocol):
@@ -76,7 +85,7 @@ class SenderFigures:
     oldest: float | None = None
     """Seconds since the epoch at which the oldest of them ended."""
     complete_until: float | None = None
-    """Every flow that was decided and ended before this was sent or is lost."""
+    """Every flow that ended before this was sent or is lost."""
     problem: str | None = None
     """Why the last exchange failed."""
 
@@ -91,6 +100,7 @@ class Sender(threading.Thread):
         origin: bodies.Origin,
         *,
         source: str = "",
+        unwritten: Callable[[], Unwritten] = Unwritten,
         every: float = EVERY,
         retry_first: float = RETRY_FIRST,
         clock: Callable[[], float] = time.time,
@@ -101,6 +111,8 @@ class Sender(threading.Thread):
         self._server = server
         self._origin = origin
         self._source = source
+        self._unwritten = unwritten
+        self._unwritten_lost = 0
         self._every = every
         self._clock = clock
         self._retry_first = self._pause = retry_first
@@ -148,6 +160,8 @@ class Sender(threading.Thread):
         return self._every
 
     def _look(self) -> Position:
+        settled = self._clock() - SETTLING
+        unwritten = self._unwritten()  # before the file: flows go that way
         position = self._spool.position()
         figures, last = self.figures, self._last
         if last is not None and last.file != position.file:
@@ -155,7 +169,8 @@ class Sender(threading.Thread):
         if position.file == self._unsaved[0]:  # the file could not be written after a batch was confirmed
             position = position._replace(handed=max(position.handed, self._unsaved[1]))
         figures.waiting, figures.oldest = position.waiting, position.oldest
-        figures.complete_until = position.oldest if position.waiting else self._clock() - SETTLING
+        first = [end for end in (settled, unwritten.since, position.oldest) if end is not None]
+        figures.complete_until, self._unwritten_lost = min(first), unwritten.lost
         self._last = position
         return position
 
@@ -247,7 +262,7 @@ class Sender(threading.Thread):
             "seen": self._clock(),
             "complete_until": figures.complete_until,
             "sent": max(0, position.handed - 1 - position.lost),
-            "lost": position.lost,
+            "lost": position.lost + self._unwritten_lost,
             "waiting": position.waiting,
             "source": self._source,
             "flowmap": __version__,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowmap.clickhouse.bodies import LOOPBACK_AND_LINK, Origin
 from flowmap.clickhouse.reader import StoreReader
-from flowmap.clickhouse.sender import Sender
+from flowmap.clickhouse.sender import SETTLING, Sender, Unwritten
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.config import Config
 from flowmap.export.peers import Peers
-from flowmap.export.snapshot import StoreReport
+from flowmap.export.snapshot import Snapshot, StoreReport
 from flowmap.history.spool import Spool
+from flowmap.history.writer import HistoryWriter
 from flowmap.model.status import StoreStatus
 from flowmap.query.fleet import FleetQueries
 from flowmap.query.history import HistoryQueries
@@ -56,13 +58,26 @@ class Store:
         )
 
 
-def make_store(config: Config, names: Peers, *, source: str) -> Store | None:
-    """The store of the configuration; None without one. ``names``: of service endpoints; ``source``: of the flows."""
+def make_store(
+    config: Config, names: Peers, *, source: str, unwritten: Callable[[], Unwritten] = Unwritten
+) -> Store | None:
+    """The store of the configuration; None without one.
+
+    ``names``: of service endpoints; ``source``: of the flows; ``unwritten``: flows that are not in the history file.
+    """
     settings, path = config.history.clickhouse, config.history.path
     if settings.url is None or path is None:
         return None
-    sender = Sender(Spool(path), server_of(config), origin_of(config, names), source=source)
+    sender = Sender(Spool(path), server_of(config), origin_of(config, names), source=source, unwritten=unwritten)
     return Store(settings.url, sender)
+
+
+def unwritten_of(snapshot: Snapshot, writer: HistoryWriter) -> Unwritten:
+    """The flows that ended and are not in the history file. ``snapshot``: the latest one, read before the writer."""
+    since = [end for end in (snapshot.unwritten_since, writer.first_end()) if end is not None]
+    if snapshot.taken_at:  # else the engine has not seen a flow yet
+        since.append(snapshot.taken_at - SETTLING)
+    return Unwritten(min(since, default=None), sum(writer.figures.lost.values()))
 
 
 def server_of(config: Config) -> Server:

@@ -127,7 +127,7 @@ def build(config: Config, *, source: Source | None = None, record: RecordTo | No
     directory = CatalogDirectory(catalog)
     history_writer = _history_writer(config, source)
     peer_watch = PeerWatch(config)
-    store = _store(config, peer_watch, source)
+    store = _store(config, peer_watch, source, history_writer, lambda: engine.snapshot)
     accounting = _accounting(config, source, directory, history_writer)
     recorder = None if record is None else start_recording(record, config, accounting, source)
     resolver = Resolver(control.plane)
@@ -193,12 +193,23 @@ def _fleet(config: Config) -> Fleet | None:
     return Fleet(config)
 
 
-def _store(config: Config, peer_watch: PeerWatch, source: Source) -> Store | None:
-    if config.history.clickhouse.url is None:
+def _store(
+    config: Config,
+    peer_watch: PeerWatch,
+    source: Source,
+    history_writer: HistoryWriter | None,
+    snapshot: Callable[[], Snapshot],
+) -> Store | None:
+    if config.history.clickhouse.url is None or history_writer is None:
         return None
-    from flowmap.daemon.clickhouse import make_store
+    from flowmap.daemon.clickhouse import make_store, unwritten_of
 
-    return make_store(config, peer_watch.names, source=source.facts.name)
+    return make_store(
+        config,
+        peer_watch.names,
+        source=source.facts.name,
+        unwritten=lambda: unwritten_of(snapshot(), history_writer),
+    )
 
 
 def question_limits(config: Config) -> QuestionLimits:

@@ -37,6 +37,7 @@ from flowmap.engine.peer_names import PeerNames
 from flowmap.engine.protocols import DeploymentDirectory, Journal, NoDirectory
 from flowmap.engine.read_times import ReadTimes, event_of, is_loss
 from flowmap.engine.series_choice import SeriesChoice
+from flowmap.engine.unwritten import leave_all
 from flowmap.export.delays import Delays
 from flowmap.export.series import OTHER, SeriesKey, SeriesKind
 from flowmap.export.series_table import SeriesTable
@@ -151,7 +152,7 @@ class FlowAccounting:
             case CountFlowless(now, reason, totals):
                 self._count_flowless(reason, totals, now)
             case Finish():
-                self._leave_open()
+                leave_all(self.table, self._journal, self.attribution.decisions, now=self.attribution.now)
         return ()
 
     def _take_step(self, step: Step, now: float, read_at: float) -> None:
@@ -271,14 +272,6 @@ class FlowAccounting:
     def _count_flowless(self, reason: str, totals: tuple[int, int, int, int], now: float) -> None:
         self.series_table.count(SeriesKey("unattributed", (), reason, OTHER, "any"), totals, now=now)
         self._add(self.observed, *totals[:2])
-
-    def _leave_open(self) -> None:
-        columns, rows = self.table.columns, self.table.live()
-        rows = rows[(columns.series[rows] >= 0) & (columns.flags[rows] & _OPEN != 0)]
-        if self._journal is not None and len(rows):
-            until = self.table.alive_until(rows)
-            columns.last[rows] -= columns.unsettled[rows]  # their owner is not confirmed
-            self._journal.left(self.table, rows, self.attribution.decisions, open_until=until)
 
     def _finish_read(self, namespace: int, complete: bool, now: float) -> None:
         complete = complete and self._reads.is_trusted(namespace)

@@ -17,6 +17,7 @@ from flowmap.config.values import loopback_port
 from flowmap.engine.accounting import FlowAccounting
 from flowmap.engine.commands import Configure
 from flowmap.engine.protocols import DeploymentDirectory, Journal
+from flowmap.engine.unwritten import first_end
 from flowmap.export.open_flows import measure
 from flowmap.export.series_table import SeriesTable
 from flowmap.export.snapshot import (
@@ -104,6 +105,7 @@ def make_snapshot(
         pending_receive_bytes=accounting.pending[1],
         open_flows=accounting.table.open_flows - flows.closing,
         pending_flows=accounting.pending_flows,
+        unwritten_since=_unwritten_since(accounting) if history is not None else None,
         delays=accounting.delays.freeze(),
         counter_age=_counter_age(accounting),
         tracked_flows=len(accounting.table),
@@ -134,6 +136,12 @@ def make_snapshot(
         fleet=fleet,
         findings=findings,
     )
+
+
+def _unwritten_since(accounting: FlowAccounting) -> float | None:
+    """Seconds since the epoch at which the first of the ended flows in the table ended; None without one."""
+    ended = first_end(accounting.table)
+    return None if ended is None else ended + time.time() - time.monotonic()
 
 
 def _counter_age(accounting: FlowAccounting) -> float | None:

@@ -39,7 +39,7 @@ class Journal(Protocol):
         *,
         open_until: Times | None = None,
     ) -> None:
-        """Take decided flows whose rows are about to be freed.
+        """Take flows with their decisions, before their rows are freed or the daemon stops.
 
         ``open_until``: the daemon stops and the flows are still open; the monotonic instants up to which they are known
         to be.

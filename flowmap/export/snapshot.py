@@ -237,6 +237,9 @@ class Snapshot:
     """Seconds since the counters of open flows were read; None before the first time."""
     pending_flows: int = 0
     """Flows whose owner is not decided yet, open or closed."""
+    unwritten_since: float | None = None
+    """Seconds since the epoch at which the first of the flows ended that ended and are in the table only; None without
+    one, or without history."""
     tracked_flows: int = 0
     """Flows in the table."""
     complete_reads: int = 0

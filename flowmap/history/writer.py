@@ -126,8 +126,9 @@ class HistoryWriter(threading.Thread):
         *,
         open_until: Times | None = None,
     ) -> None:
-        """Queue decided flows that the table frees now. ``open_until``: the daemon stops while they are open; they were
-        alive until these monotonic instants."""
+        """Queue flows that the table frees now, with their decisions.
+
+        ``open_until``: the daemon stops while they are open; they were alive until these monotonic instants."""
         with self._lock:
             room = max(0, self._max_queued - self.figures.queued)
             self.figures.queued += min(room, len(rows))
@@ -167,6 +168,7 @@ class HistoryWriter(threading.Thread):
         known: list[tuple[Question, OwnershipInterval]] = []
         try:
             self._reopen()
+            self._succeeded()
             epoch = self._epoch()
             for interval in self._store.growing_intervals():
                 scale = interval.epoch if interval.boot == self._boot else epoch
@@ -195,6 +197,15 @@ class HistoryWriter(threading.Thread):
         """Ask the thread to write what is queued, close the file and end."""
         self._stopping = True
         self._wake.set()
+
+    def first_end(self) -> float | None:
+        """Seconds since the epoch at which the first to end of the flows that wait here ended; None without one."""
+        with self._lock:
+            queued = list(self._queue)
+        ends = [float(part.columns["ended_by"].min()) + part.epoch for part in queued]
+        if len(waiting := self._waiting):  # after the queue: flows go that way
+            ends.append(int(waiting.columns["ended_by"].min()) / MICROSECONDS)
+        return min(ends, default=None)
 
     # The thread.
 
@@ -228,7 +239,9 @@ class HistoryWriter(threading.Thread):
                 self._suspected = None
                 raise suspected
             if not self._failing or now >= self._retry_at or everything:
-                self._write(everything or bool(barriers) or now >= self._since + self._flush_every)
+                due = bool(barriers) or now >= self._since + self._flush_every
+                self._write(everything or due or bool(self._failing))
+                self._succeeded()
         except HistoryError as error:
             self._failed(error)
         finally:
@@ -256,9 +269,11 @@ class HistoryWriter(threading.Thread):
         """Convert the queued flows. They wait here until they are in the file."""
         with self._lock:
             taken = list(self._queue)
-            self._queue.clear()
         if taken:
             self._waiting = ClosedFlows.concatenate((self._waiting, *map(convert, taken)))
+            with self._lock:  # after they wait: another thread finds each flow in one of the two
+                for _ in taken:
+                    self._queue.popleft()
 
     def _write_block(self, most: int) -> None:
         """Write a block and some intervals in one transaction. They are dropped here only after its success."""
@@ -302,12 +317,15 @@ class HistoryWriter(threading.Thread):
             log.warning("history: %s", self._store.last_set_aside)
             self.figures.notes["set_aside"] = self._store.last_set_aside
         self.figures.set_aside = self._store.set_aside
+        self._measure()
+
+    def _succeeded(self) -> None:
+        """The file could be opened and written: a full disk lets it be opened only."""
         if self._failing:
             log.info("history: the file can be written again")
         self._failing, self._pause = "", self._retry_first
         self.figures.up = True
         self.figures.notes.pop("file", None)
-        self._measure()
 
     def _failed(self, error: HistoryError) -> None:
         """Keep what is queued and try the file again later; a corrupt one at once, since it is replaced."""

@@ -250,7 +250,7 @@ class StoreStatus:
     oldest_waiting_at: float | None
     """When the oldest flow that is still to be sent ended; None without one."""
     complete_until: float | None
-    """Every decided flow that ended before this was sent, or counts as lost."""
+    """Every flow that ended before this was sent, or counts as lost."""
     error: str | None
     """Why the last exchange failed."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowmap.clickhouse.bodies import Origin
-from flowmap.clickhouse.sender import Sender
+from flowmap.clickhouse.sender import SETTLING, Sender, Unwritten
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.history.file import Limits
 from flowmap.history.spool import Spool
@@ -295,6 +295,26 @@ def test_hosts_report_how_far_they_are(host: Host) -> None:
     host.sender.turn()
     seen = "SELECT host, sent, lost, waiting, source, complete_until > seen - 60 FROM hosts"
     assert host.stand_in.engine.rows(seen) == [["web-1", 0, 0, 0, "scripted", 1]]
+
+
+def test_flows_that_are_not_in_the_file_bound_the_report(host: Host) -> None:
+    """They ended, and wait for an answer or for the disk. Lost ones are counted."""
+    unwritten = Unwritten(NOW - 30, 7)
+    server = Server(ServerAddress(host.stand_in.url, host.stand_in.engine.database))
+    sender = Sender(Spool(host.path), server, Origin("web-1"), unwritten=lambda: unwritten, clock=lambda: NOW)
+    sender.turn()
+    seen = "SELECT toFloat64(complete_until), lost FROM hosts"
+    assert host.stand_in.engine.rows(seen) == [[NOW - 30, 7]]
+    unwritten = Unwritten()
+    host.stand_in.faults.append("500")
+    host.write(Flow(ended=NOW - 1))
+    sender.turn()
+    assert sender.figures.complete_until == NOW - SETTLING
+    host.write(Flow(ended=NOW - 50))
+    host.stand_in.faults.append("500")
+    sender.turn()
+    assert sender.figures.complete_until == NOW - 50
+    server.close()
 
 
 def test_the_thread_sends_and_stops(host: Host) -> None:

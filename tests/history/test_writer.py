@@ -16,9 +16,11 @@ from flowmap.attribute.answers.intervals import IntervalChange, OwnershipInterva
 from flowmap.attribute.answers.timeline import Answer
 from flowmap.attribute.questions import Question, Shape
 from flowmap.engine.commands import Finish, GiveUp
+from flowmap.engine.unwritten import STOPPED
 from flowmap.errors import HistoryError
 from flowmap.flows.records.batch import RecordKind
 from flowmap.history.clock import boot
+from flowmap.history.store import HistoryStore, WriteResult
 from flowmap.history.writer import HistoryWriter
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import State
@@ -59,17 +61,77 @@ def test_decided_flows_are_written(recorded: RecordedAccounting) -> None:
     assert recorded.writer.figures.written == 2
 
 
-def test_open_flows_are_written_at_the_end(tmp_path: Path) -> None:
+def test_all_flows_are_written_at_the_end(tmp_path: Path) -> None:
     recorded = RecordedAccounting(tmp_path / "history.db", accounting={"exclude": ("tcp/53",)})
     recorded.day(replace(FLOW, server_port=53, id=9), replace(FLOW, server_port=53, id=9, kind=RecordKind.CLOSED))
     recorded.day(FLOW, replace(FLOW, client_port=2, id=2))
     recorded.day.answer(X)
     recorded.day(replace(FLOW, client_port=3, id=3))
+    ended = replace(FLOW, client_port=4, id=4)
+    recorded.day(ended, replace(ended, kind=RecordKind.CLOSED, counters=(7, 8, 1, 1)))
+    first = recorded.writer.first_end()
+    assert first is None, "it is in the table"
     recorded.day.accounting.apply(Finish())
     recorded.stop()
-    flows = recorded.flows()
-    assert {one.view.client.port for one in flows} == {40000, 2}, "flows without a decision are not written"
-    assert all(one.view.ended_at is None for one in flows)
+    flows = {one.view.client.port: one for one in recorded.flows()}
+    assert flows.keys() == {40000, 2, 3, 4}, "all but ignored ones"
+    assert {port: one.view.state for port, one in flows.items()} == {
+        **dict.fromkeys((40000, 2), State.ATTRIBUTED),
+        **dict.fromkeys((3, 4), State.FAILED),
+    }
+    assert flows[3].cause == flows[4].cause == STOPPED
+    assert [port for port, one in flows.items() if one.view.ended_at is not None] == [4]
+    assert flows[4].view.transmit_bytes == 7
+
+
+def test_a_burst_without_an_answer_is_a_flow_of_its_own_at_the_end(recorded: RecordedAccounting) -> None:
+    """The bytes that an answer covers keep their decision, those after it have none, and no byte is missing."""
+    day, udp = recorded.day, replace(FLOW, protocol=17, counters=(90, 9, 1, 1))
+    day(udp)
+    day.answer(X)
+    day(replace(udp, kind=RecordKind.UPDATED, counters=(500, 70, 5, 1)))
+    day.accounting.apply(Finish())
+    recorded.flush()
+    found = [
+        (one.view.transmit_bytes, one.view.state is State.FAILED, one.cause == STOPPED) for one in recorded.flows()
+    ]
+    assert found == [(90, False, False), (410, True, True)]
+
+
+def test_the_first_end_of_what_waits(tmp_path: Path) -> None:
+    recorded = RecordedAccounting(tmp_path / "missing" / "history.db")
+    assert recorded.writer.first_end() is None
+    recorded.close_some(2)
+    first = recorded.writer.first_end()
+    assert first is not None and EPOCH < first <= EPOCH + recorded.day.now
+    recorded.close_some(1, first=9)
+    until(lambda: "file" in recorded.writer.figures.notes, "it fails")
+    assert recorded.writer.first_end() == pytest.approx(first, abs=1e-5)
+    (tmp_path / "missing").mkdir()
+    until(lambda: recorded.flush() is not None and recorded.writer.first_end() is None, "it is written", seconds=20)
+    recorded.stop()
+
+
+def test_a_file_that_can_be_opened_only_is_not_written_again(
+    recorded: RecordedAccounting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk: the file opens, and each write fails."""
+    tried: list[bool] = []
+
+    def fail(*_: object, **__: object) -> WriteResult:
+        tried.append(recorded.writer.figures.up)
+        raise HistoryError("no space left", reason="disk_full")
+
+    caplog.set_level("INFO", logger="flowmap.history.writer")
+    monkeypatch.setattr(HistoryStore, "write", fail)
+    recorded.close_some(3)
+    recorded.flush()
+    until(lambda: len(tried) >= 4, "it is tried again", seconds=20)
+    assert not any(tried[1:]) and "can be written again" not in caplog.text
+    monkeypatch.undo()
+    until(lambda: recorded.writer.figures.up, "it is written", seconds=20)
+    assert caplog.text.count("can be written again") == 1
+    assert len(recorded.flows()) == 3
 
 
 def test_evicted_flows_have_failed(tmp_path: Path) -> None:

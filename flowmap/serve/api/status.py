@@ -56,7 +56,7 @@ def _fields(value: type, *path: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _form(name: str, hint: Any) -> Any:
-    if name.endswith("_at"):
+    if name.endswith(("_at", "_until")):
         return Time
     if hint in _FORMS:
         return _FORMS[hint]

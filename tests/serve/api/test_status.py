@@ -33,6 +33,7 @@ class ThingView:
     """The second
     piece; None if there is only one."""
     seen_at: float | None
+    known_until: float | None
     age_seconds: float
     owners: tuple[Owner, ...] = ()
     questions: QuestionCounts = field(default_factory=QuestionCounts)
@@ -44,7 +45,7 @@ def schema_of(value: type) -> dict[str, Any]:
 
 def test_values_become_json() -> None:
     counts = QuestionCounts(answers=7)
-    thing = ThingView(Piece(1), (Piece(2), Piece(3)), {"a\ud800": 1}, None, 0.5, 2.5, (OWNER,), counts)
+    thing = ThingView(Piece(1), (Piece(2), Piece(3)), {"a\ud800": 1}, None, 0.5, 1.5, 2.5, (OWNER,), counts)
     answered = answer_of(ThingView).of(thing).as_json()
     counted = {name: answered.pop(name) for name in ("answers", "questionsWaiting", "lastAnswerAt", "lastError")}
     assert counted == {"answers": 7, "questionsWaiting": 0, "lastAnswerAt": None, "lastError": None}
@@ -54,6 +55,7 @@ def test_values_become_json() -> None:
         "counts": {"a?": 1},
         "maybe": None,
         "seenAt": "1970-01-01T00:00:00.500Z",
+        "knownUntil": "1970-01-01T00:00:01.500Z",
         "ageSeconds": 2.5,
         "owners": [{"workspace": "ws", "namespace": "ns", "deploymentId": "id", "name": "name"}],
         "unreadableElements": 0,
