@@ -1,8 +1,10 @@
 -- The connections among some rows of `ends_1`, each once. `schema.py` fills in which rows are near and which count.
 --
--- A row is that of one host, with its bytes. It is left out if another host has the connection, too, and takes
--- precedence: hosts that count IP bytes before those that count payload. Two rows are one connection if they have the
--- same two endpoints and were open at the same moment, give or take a second for clocks that differ. A host that
+-- A row is that of one daemon (a host and its history file), with its bytes. It is left out if another daemon has the
+-- connection, too, and takes precedence: those that count IP bytes before those that count payload, then those that saw
+-- the whole connection before those that were started or stopped meanwhile. Two rows are one connection if they are of
+-- two daemons, have the same two endpoints and were open at the same moment, give or take a second for clocks that
+-- differ. Two rows of one daemon never are: its ports were used again, or it was restarted. A host that
 -- translates addresses also stands for the rows of those who see the connection before or after that (its shadows): it
 -- takes precedence. The owner is that of the row with the best knowledge, and of equal ones the row nearest the client.
 WITH
@@ -13,11 +15,11 @@ WITH
         SELECT
             network, protocol, pair[1].1 AS low, pair[1].2 AS low_port, pair[2].1 AS high, pair[2].2 AS high_port,
             groupArray((
-                cityHash64(host), toUnixTimestamp64Micro(started) - started_within, toUnixTimestamp64Micro(ended)
+                cityHash64(host, spool), toUnixTimestamp64Micro(started) - started_within, toUnixTimestamp64Micro(ended)
             )) AS shades
         FROM (
             SELECT
-                inner_network AS network, protocol, host, started, started_within, ended,
+                inner_network AS network, protocol, host, spool, started, started_within, ended,
                 if(swapped, (high, high_port), (low, low_port)) AS outside,
                 if(swapped, (low, low_port), (high, high_port)) AS called,
                 (inner_client, inner_client_port) AS before,
@@ -35,7 +37,8 @@ WITH
     groups AS (
         SELECT
             network, protocol, low, low_port, high, high_port,
-            groupArray(cityHash64(host)) AS observers,
+            groupArray(cityHash64(host, spool)) AS observers,
+            groupArray((bytes = 'ip', NOT (preexisting OR cut), cityHash64(host, spool))) AS ranks,
             groupArray(bytes = 'ip') AS whole,
             groupArray(toUnixTimestamp64Micro(started)) AS begins,
             groupArray(toUnixTimestamp64Micro(ended)) AS finishes,
@@ -67,7 +70,8 @@ WITH
             *,
             arrayJoin(arrayEnumerate(observers)) AS i,
             length(observers) = 1 ? [toUInt32(1)] : arrayFilter(
-                j -> begins[j] - begin_bounds[j] <= finishes[i] + 1000000
+                j -> (j = i OR observers[j] != observers[i])
+                    AND begins[j] - begin_bounds[j] <= finishes[i] + 1000000
                     AND finishes[j] >= begins[i] - begin_bounds[i] - 1000000,
                 arrayEnumerate(observers)
             ) AS same,
@@ -110,7 +114,7 @@ SELECT
     of_server.4 AS server_container, of_server.5 AS server_unit, of_server.6 AS server_workload
 FROM ordered
 WHERE {chosen}
-    AND NOT arrayExists(j -> observers[j] != observers[i] AND (whole[j], observers[j]) > (whole[i], observers[i]), same)
+    AND NOT arrayExists(j -> ranks[j] > ranks[i], same)
     AND NOT arrayExists(
         one -> one.1 != observers[i]
             AND one.2 <= finishes[i] + 1000000 AND one.3 >= begins[i] - begin_bounds[i] - 1000000,

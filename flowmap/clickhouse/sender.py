@@ -79,7 +79,7 @@ class SenderFigures:
     """Flows that will never be sent: ``limits`` (the history removed them first), ``unreadable``, ``replaced`` (with a
     broken file)."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Failed exchanges, by reason."""
+    """Failed exchanges, by reason; ``namesake``: reports after that of another daemon with the name of this host."""
     waiting: int = 0
     """Flows in the history that are still to be sent."""
     oldest: float | None = None
@@ -87,7 +87,7 @@ class SenderFigures:
     complete_until: float | None = None
     """Every flow that ended before this was sent or is lost."""
     problem: str | None = None
-    """Why the last exchange failed."""
+    """Why the last exchange failed, or what else is wrong."""
 
 
 class Sender(threading.Thread):
@@ -119,6 +119,8 @@ class Sender(threading.Thread):
         self._stopping = threading.Event()
         self._last: Position | None = None
         self._unsaved: tuple[int, int] = (0, 0)
+        self._reported: set[int] = set()  # history files of this process
+        self._namesake: str | None = None
         self._names: dict[str, tuple[str, int]] = {}  # with the time that was sent with it
         self._reported_at = float("-inf")
         self._logged_at = float("-inf")
@@ -156,7 +158,7 @@ class Sender(threading.Thread):
             return self._failed(HistoryError(str(error), reason="server"))
         if not figures.up:
             log.info("clickhouse: the server accepts flows")
-        figures.up, figures.problem, self._pause = True, None, self._retry_first
+        figures.up, figures.problem, self._pause = True, self._namesake, self._retry_first
         return self._every
 
     def _look(self) -> Position:
@@ -256,6 +258,9 @@ class Sender(threading.Thread):
         if now - self._reported_at < REPORT_EVERY and self.figures.up:
             return
         position, figures = self._look(), self.figures
+        if self._reported:
+            self._note_namesake()
+        self._reported.add(position.file)
         row = {
             "host": self._origin.host,
             "spool": position.file,
@@ -269,6 +274,19 @@ class Sender(threading.Thread):
         }
         self._insert_rows(HOSTS, [row])
         self._reported_at = now
+
+    def _note_namesake(self) -> None:
+        """Note whether the newest report of this host is that of another daemon."""
+        host = self._origin.host
+        newest = f"SELECT argMax(spool, arrived) FROM {HOSTS} WHERE host = {{host:String}} HAVING count() > 0"
+        others = [spool for (spool,) in self._server.rows(newest, {"host": host}) if int(spool) not in self._reported]
+        if not others:
+            self._namesake = None
+            return
+        self.figures.failures["namesake"] += 1
+        if self._namesake is None:
+            self._namesake = f"another daemon sends as {host!r} too; give each its own history.clickhouse.host"
+            log.warning("clickhouse: %s", self._namesake)
 
     def _insert_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         body = "\n".join(json.dumps(row) for row in rows).encode()

@@ -252,7 +252,7 @@ class StoreStatus:
     complete_until: float | None
     """Every flow that ended before this was sent, or counts as lost."""
     error: str | None
-    """Why the last exchange failed."""
+    """Why the last exchange failed, or what else is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class End(NamedTuple):
     number: int = 1
     revision: int = 0
     preexisting: bool = False
+    spool: int = 7
+    cut: bool = False
 
     def values(self) -> str:
         client, server = _pair(self.client), _pair(self.server)
@@ -39,10 +41,10 @@ class End(NamedTuple):
             (outside, behind), inner = map(_pair, self.behind), [client, server]
             client, inner[1] = outside, behind
         low, high = sorted([client, server], key=lambda end: (ip_address(end[0]).packed, end[1]))
-        row: list[Any] = [self.host, 7, self.number, self.revision, 6, *low, *high, low != client]
+        row: list[Any] = [self.host, self.spool, self.number, self.revision, 6, *low, *high, low != client]
         row += [self.behind is not None, *inner[0], *inner[1]]
         row += [self.sent, self.received, self.bytes, "attributed" if self.owners else "unknown", list(self.owners)]
-        row += [self.preexisting]
+        row += [self.preexisting, self.cut]
         times = f"toDateTime64({NOON + self.started}, 6, 'UTC'), toDateTime64({NOON + self.ended}, 6, 'UTC')"
         return f"({', '.join(map(_literal, row))}, {times}, now() - 60)"
 
@@ -50,7 +52,7 @@ class End(NamedTuple):
 COLUMNS = (
     "host, spool, number, revision, protocol, low, low_port, high, high_port, swapped, translated, inner_client, "
     "inner_client_port, inner_server, inner_server_port, transmit_bytes, receive_bytes, bytes, state, deployments, "
-    "preexisting, started, ended, arrived"
+    "preexisting, cut, started, ended, arrived"
 )
 DAY = f"(since = toDateTime64({NOON - 43200}, 6, 'UTC'), until = toDateTime64({NOON + 43200}, 6, 'UTC'))"
 
@@ -106,11 +108,43 @@ TURNED = B._replace(client=B.server, server=B.client)
         pytest.param(
             [
                 A,
-                B._replace(number=1, ended=4, sent=40),
+                B._replace(number=1, ended=4, sent=40, cut=True),
                 B._replace(number=2, started=5, sent=55, preexisting=True),
             ],
-            [["b", 40, ["w/n/d"]], ["b", 55, ["w/n/d"]]],
-            id="a daemon restarted: its two parts count",
+            [["a", 100, ["w/n/d"]]],
+            id="a daemon restarted: the other one saw all",
+        ),
+        pytest.param(
+            [A, B._replace(started=5, sent=55, preexisting=True)],
+            [["a", 100, ["w/n/d"]]],
+            id="a daemon was killed: the other one saw all",
+        ),
+        pytest.param(
+            [
+                B._replace(number=1, ended=4, sent=40, cut=True),
+                B._replace(number=2, started=4.5, sent=55, preexisting=True, owners=("w/n/d",)),
+            ],
+            [["b", 40, []], ["b", 55, ["w/n/d"]]],
+            id="a daemon restarted: its two parts count, each with its own name",
+        ),
+        pytest.param(
+            [A._replace(ended=4), A._replace(number=2, started=4.2, sent=5, owners=("w/n/e",))],
+            [["a", 100, ["w/n/d"]], ["a", 5, ["w/n/e"]]],
+            id="the ports used again at once",
+        ),
+        pytest.param(
+            [A, A._replace(spool=8, sent=99, owners=())],
+            [["a", 99, ["w/n/d"]]],
+            id="two daemons of one host name",
+        ),
+        pytest.param(
+            [
+                A._replace(ended=5, sent=50, cut=True),
+                B._replace(started=4, ended=12, sent=70, preexisting=True, cut=True),
+                A._replace(number=2, started=11, ended=20, sent=40, preexisting=True),
+            ],
+            [["b", 70, ["w/n/d"]]],
+            id="two parts that only a third one joins: no row saw all, and none counts twice",
         ),
         pytest.param([A, A], [["a", 100, ["w/n/d"]]], id="sent twice"),
         pytest.param(
@@ -146,7 +180,7 @@ TURNED = B._replace(client=B.server, server=B.client)
                 End("gateway", behind=("10.5.5.5:1111", "10.0.0.2:9092"), owners=("w/n/d",)),
                 End("s", client="10.5.5.5:1111"),
             ],
-            [["gateway", 100, ["w/n/d"]]],
+            [["s", 100, ["w/n/d"]]],
             id="the client translated in between",
         ),
         pytest.param(

@@ -350,3 +350,25 @@ def test_many_hosts(tmp_path: Path, stand_in: StandIn) -> None:
     assert rows == [["a", 2], ["b", 2]]
     window = f"since = toDateTime64({NOW - 60}, 6, 'UTC'), until = toDateTime64({NOW}, 6, 'UTC')"
     assert stand_in.engine.rows(f"SELECT count(), any(seen_by) FROM connections({window})") == [[2, ["a", "b"]]]
+
+
+def test_two_daemons_with_one_host_name(
+    tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each finds the report of the other one. A connection that both saw counts once."""
+    monkeypatch.setattr("flowmap.clickhouse.sender.REPORT_EVERY", 0.0)
+    one, other = (Host(tmp_path / f"{name}.db", stand_in) for name in ("one", "other"))
+    for host in (one, other):
+        host.write(*flows(1))
+        host.sender.turn()
+    assert other.sender.figures.problem is None, "the row may be of a history file that was replaced"
+    one.sender.turn()
+    one.sender.turn()
+    assert one.sender.figures.failures == Counter({"namesake": 1}) and one.sender.figures.problem is None
+    other.sender.turn()
+    assert other.sender.figures.up and "another daemon sends as 'web-1'" in str(other.sender.figures.problem)
+    assert caplog.text.count("another daemon sends") == 2
+    window = f"since = toDateTime64({NOW - 60}, 6, 'UTC'), until = toDateTime64({NOW}, 6, 'UTC')"
+    assert stand_in.engine.rows(f"SELECT count(), any(seen_by) FROM connections({window})") == [[1, ["web-1"]]]
+    one.close()
+    other.close()
