@@ -146,6 +146,10 @@ class HistoryError(FlowmapError):
         self.remedy = remedy
 
 
+class StoreError(HistoryError):
+    """ClickHouse, which a daemon uses as its history, cannot be used now. ``reason`` as of a HistoryError."""
+
+
 class FleetError(FlowmapError):
     """The server that a fleet shares cannot be used now.
 

@@ -253,6 +253,8 @@ class StoreReader:
             f"FROM hosts WHERE {question.where} ORDER BY complete_until, host LIMIT {MOST_HOSTS}"
         )
         rows = self._ask(sql, question.parameters)
+        if not rows and self._ask("SELECT count() FROM hosts", {}) == [[0]]:
+            return ["no host reports to the store: none has sent flows yet, or the last one was removed long ago"]
         lines = [
             f"{host} is behind: its connections that ended after {_written(at)} are missing" for host, at, _ in rows
         ]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from flowmap.attribute.questions import NAMED
-from flowmap.errors import HistoryError, QueryError
+from flowmap.errors import HistoryError, QueryError, StoreError
 from flowmap.history.stored import StoredFlow
 from flowmap.model.deployment import DeploymentInfo, Owner, State
 from flowmap.model.status import HistoryStatus
@@ -36,7 +36,7 @@ Describe = Callable[[Iterable[Owner]], Awaitable[Mapping[Owner, DeploymentInfo]]
 
 READERS = 2
 """Questions to the store at one time."""
-NOT_STORED = "the fleet's store has no such connection at that time; connections that are still open are not in it"
+NOT_STORED = "the fleet's store has no such connection{}; connections that are still open are not in it"
 
 
 class FleetReader(Protocol):
@@ -161,9 +161,11 @@ class FleetQueries:
         """The peers that are new or gone between two windows."""
         return compared(await self.peers(deployment, *before), await self.peers(deployment, *now))
 
-    async def not_stored(self, at: float) -> AttributionView:
-        """The attribution of a connection that the store does not have."""
-        cause = "; ".join((NOT_STORED, *await self._missing(at, at, rows=True)))
+    async def not_stored(self, at: float | None) -> AttributionView:
+        """The attribution of a connection that the store does not have. ``at``: None for any time."""
+        moment = time.time() if at is None else at
+        cause = NOT_STORED.format(" at that time" if at is not None else "")
+        cause = "; ".join((cause, *await self._missing(moment, moment, rows=True)))
         return AttributionView(State.UNKNOWN, (), (), None, cause)
 
     async def _missing(self, since: float, until: float, *, rows: bool) -> tuple[str, ...]:
@@ -176,7 +178,10 @@ class FleetQueries:
 
     async def _read(self, function: Callable[[], T]) -> T:
         async with self._reading:
-            return await asyncio.to_thread(function)
+            try:
+                return await asyncio.to_thread(function)
+            except HistoryError as error:
+                raise StoreError(str(error), reason=error.reason, remedy=error.remedy) from error
 
 
 class FleetAnswers:
@@ -188,7 +193,7 @@ class FleetAnswers:
     async def attribution(self, connection: Connection, at: float | None, *, explain: bool = False) -> AttributionView:
         if at is not None:
             return await self._queries.attribution(connection, at)
-        return await self._queries.last(connection) or await self._queries.not_stored(time.time())
+        return await self._queries.last(connection) or await self._queries.not_stored(None)
 
     async def flows(self, filter: FlowFilter, limit: int, cursor: str | None) -> FlowPage:
         return await self._queries.flows(filter, limit, cursor)

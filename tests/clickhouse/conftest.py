@@ -44,8 +44,10 @@ def tables(made_tables: Engine) -> Engine:
 
 @pytest.fixture
 def store(tables: Engine) -> Store:
-    """A store with two deployments and no connections."""
-    return Store(tables)
+    """A store with two deployments, a host that is not behind, and no connections."""
+    made = Store(tables)
+    made.host("early", NOON + 1e6)
+    return made
 
 
 @pytest.fixture

@@ -133,6 +133,30 @@ def test_a_store_that_cannot_be_asked(
     assert err.startswith("flowmap: http://127.0.0.1:") and err.count("\n") == 1 and line in err
 
 
+WITHOUT_EFFECT = [
+    (("flows", "--counts", "ip"), "--counts is for sums; give --by, or leave it out"),
+    (("flows", "--state", "pending"), "none of them is pending"),
+    (("peers", "orders", "--compare", "0s"), "--compare: give a period that is longer than 0"),
+]
+
+
+@pytest.mark.parametrize(("words", "line"), WITHOUT_EFFECT)
+def test_options_without_an_effect(store: Store, ask: Ask, words: tuple[str, ...], line: str) -> None:
+    status, out, err = ask(*words)
+    assert status != 0 and out == "" and line in err
+
+
+@pytest.mark.parametrize("words", [("flows",), ("peers", "orders")])
+def test_a_store_to_which_no_host_sends(tables: Engine, ask: Ask, words: tuple[str, ...]) -> None:
+    status, _, err = ask(*words)
+    assert status == 1 and "no host reports to the store" in err
+
+
+def test_a_connection_that_is_not_stored(store: Store, ask: Ask) -> None:
+    _, out, _ = ask("query", "10.0.0.9:1", "10.0.0.8:2", "-o", "json")
+    assert "the fleet's store has no such connection; connections" in out
+
+
 def test_a_server_without_tables(engine: Engine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "flowmap.yaml"
     with standing_in(engine) as server:

@@ -89,9 +89,13 @@ def test_a_connection_at_a_moment(kept: list[StoredFlow], state: State, owners: 
 
 def test_a_connection_that_is_not_stored_may_be_missing() -> None:
     view = asyncio.run(queries(Reader(lacks=(BEHIND,))).attribution(CONNECTION, 5.0))
-    assert (view.state, view.observed, view.cause) == (State.UNKNOWN, False, f"{NOT_STORED}; {BEHIND}")
+    assert (view.state, view.observed, view.cause) == (
+        State.UNKNOWN,
+        False,
+        f"{NOT_STORED.format(' at that time')}; {BEHIND}",
+    )
     answers = FleetAnswers(queries(Reader(lacks=(BEHIND,))))
-    assert asyncio.run(answers.attribution(CONNECTION, None)).cause == view.cause
+    assert asyncio.run(answers.attribution(CONNECTION, None)).cause == f"{NOT_STORED.format('')}; {BEHIND}"
 
 
 def test_without_a_time_the_last_connection_counts() -> None:

@@ -8,6 +8,8 @@ import time
 from flowmap.cli.shared import options
 from flowmap.cli.traffic import flows
 from flowmap.cli.traffic.peers import DAY
+from flowmap.errors import QueryError
+from flowmap.model.deployment import State
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.since is None and arguments.until is None:
         arguments.since = time.time() - DAY
+    if arguments.counts and not arguments.by:
+        raise QueryError("--counts is for sums; give --by, or leave it out")
+    if arguments.state == State.PENDING:
+        raise QueryError("the fleet's store has connections that ended only, and none of them is pending")
     filters = flows.filters_of(arguments)
     with store.connect(arguments) as client:
         if arguments.by:

@@ -17,8 +17,8 @@ import httpx
 from flowmap.errors import QueryError
 from flowmap.system.names import is_address, look_up, lookup_problem
 
-TIMEOUT = 10.0
-"""Seconds to wait for an answer."""
+TIMEOUT = 30.0
+"""Seconds to wait for an answer. The daemon may ask ClickHouse several questions for it, each of up to 10 s."""
 
 # Why a server may close the connection without an answer: over plain HTTP, over TLS.
 _CLOSED = ("; is it https://?", "; does it want a certificate (--cert-file, --key-file)?")
@@ -166,6 +166,9 @@ class DaemonClient:
             problem = _tls_problem(error)
             if problem:
                 raise QueryError(f"{self._url}: {problem}") from error
+            if isinstance(error, httpx.ReadTimeout):
+                late = f"no answer in {TIMEOUT:g} s; the daemon hangs, or the ClickHouse that it reads"
+                raise QueryError(f"{self._url}: {late}; see the daemon's log") from error
             if not isinstance(error, httpx.ConnectError):
                 closed = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
                 hint = _CLOSED[self._url.startswith("https:")] if closed else ""

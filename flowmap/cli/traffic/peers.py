@@ -10,6 +10,7 @@ from urllib.parse import quote
 from flowmap.cli.output import text
 from flowmap.cli.shared import options
 from flowmap.cli.traffic.flows import note, report
+from flowmap.errors import QueryError
 
 if TYPE_CHECKING:
     from flowmap.cli.shared.client import Client
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(client: Client, arguments: argparse.Namespace) -> int:
     """Print the peers; returns the exit status."""
+    if arguments.compare is not None and arguments.compare <= 0:
+        raise QueryError("--compare: give a period that is longer than 0, like 24h")
     since, until = period(arguments)
     window = {"from": f"{since:.3f}", "to": f"{until:.3f}"}
     path = f"deployments/{quote(arguments.deployment, safe='')}/peers"

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from flowmap.errors import ControlError, HistoryError, QueryError
+from flowmap.errors import ControlError, HistoryError, QueryError, StoreError
 from flowmap.serve.api.models import Answer, Text
 
 MEDIA_TYPE = "application/problem+json"
@@ -98,8 +98,11 @@ async def on_control_error(request: Request, error: Exception) -> Response:
 
 
 async def on_history_error(request: Request, error: Exception) -> Response:
-    """503: the history file cannot be read."""
+    """503: the history file, or the ClickHouse in its place, cannot be read."""
     assert isinstance(error, HistoryError)
+    if isinstance(error, StoreError):
+        advice = "run `flowmap fleet check`, or set history.clickhouse.read to false to ask what this host saw only"
+        return problem(503, f"ClickHouse, the history of this daemon, cannot be read ({error.reason}); {advice}.")
     return problem(503, f"The history cannot be read ({error.reason}); see /api/v1/status.")
 
 

@@ -68,7 +68,7 @@ def test_parameters_left_out_are_not_sent() -> None:
 
 FAILURES = [
     (httpx.ConnectError("refused"), "no daemon answers at http://daemon; start one with `flowmap run`"),
-    (httpx.ReadTimeout("too slow"), "http://daemon: too slow"),
+    (httpx.ReadTimeout("too slow"), "http://daemon: no answer in 30 s; the daemon hangs"),
     (httpx.RemoteProtocolError(""), "http://daemon: RemoteProtocolError"),
 ]
 

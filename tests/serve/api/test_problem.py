@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowmap.errors import HistoryError, Throttled
+from flowmap.errors import HistoryError, StoreError, Throttled
 from tests.support.fake_backend import FakeBackend
 from tests.support.http_api import ADDRESSES, ask
 
@@ -14,6 +14,15 @@ def test_a_history_that_cannot_be_read_is_503() -> None:
     backend.error = HistoryError("/secret/path: locked", reason="locked")
     response = ask("/api/v1/flows?from=1h", backend=backend)
     assert (response.status_code, "locked" in response.text, "secret" in response.text) == (503, True, False)
+
+
+def test_the_store_in_place_of_the_history_is_named() -> None:
+    backend = FakeBackend()
+    backend.error = StoreError("http://secret:8123: refused", reason="connect")
+    response = ask("/api/v1/flows?from=1h", backend=backend)
+    assert response.status_code == 503
+    assert response.json()["detail"].startswith("ClickHouse, the history of this daemon, cannot be read (connect); run")
+    assert "secret" not in response.text
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/", "/api/v1/flows", "/-/ready", "/openapi.json"])
