@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from flowmap.attribute.attribution import Attribution
@@ -122,13 +122,7 @@ def make_snapshot(
         health=source.tells_health,
         series_table=accounting.series_table.freeze(flows),
         deployments=accounting.described(),
-        sources=(
-            SourceReport(source, stats.snapshot()),
-            *(
-                SourceReport(facts, one.snapshot(), accounting.table.untracked.connections if one.up else None)
-                for facts, one in beside
-            ),
-        ),
+        sources=(SourceReport(source, stats.snapshot()), *_reports(accounting, beside)),
         catalog=catalog,
         recording=recording,
         history=history,
@@ -136,6 +130,11 @@ def make_snapshot(
         fleet=fleet,
         findings=findings,
     )
+
+
+def _reports(accounting: FlowAccounting, beside: Sequence[tuple[SourceFacts, SourceStats]]) -> Iterator[SourceReport]:
+    for facts, one in beside:
+        yield SourceReport(facts, one.snapshot(), accounting.table.untracked.connections if one.up else None)
 
 
 def _unwritten_since(accounting: FlowAccounting) -> float | None:
