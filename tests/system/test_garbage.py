@@ -14,10 +14,11 @@ from flowmap.system import garbage
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    thresholds = gc.get_threshold()
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
     yield
     gc.set_threshold(*thresholds)
-    gc.unfreeze()
+    if not frozen:  # else the run has frozen its own objects
+        gc.unfreeze()
 
 
 class Knot:
