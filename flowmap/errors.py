@@ -13,6 +13,7 @@
     │   ├── ProtocolError    vendor or operator of a proxy: the answer is not one of the API
     │   └── BusinessError    operator: ``success: false``; see ``code`` and ``request_id``
     ├── HistoryError         operator: the history file or its store cannot be used now; see ``reason``
+    │   └── StoreError       operator: the store of all hosts does not answer a question
     ├── FleetError           operator: the server that a fleet shares cannot be used now; see ``reason``
     └── QueryError           user: the query cannot be answered as asked
 
