@@ -74,6 +74,10 @@ for peer in peers:
 """
 """Makes ``count`` connections one after the other, and ``held`` more, which stay open until a line is read."""
 
+FINS_OF_23, FINS_OF_11 = range(23 + 1), range(11 + 1)
+"""Bytes that may be too many: a closed socket whose peer is in another namespace may count the peer's FIN as one, which
+``SourceStats.notes`` tells. On a busy machine that happens."""
+
 TRUTH = """table inet truth {
   counter sent { }
   counter received { }
@@ -232,7 +236,8 @@ def test_a_connection_between_two_namespaces_is_one(pods: Pods, tmp_path: Path, 
         finish(caller)
         one.until(lambda: one.accounting.observed[1] >= 23 * 700)
         one.settle()
-        assert one.accounting.observed == [23_000, 23 * 700]
+        sent, received = one.accounting.observed
+        assert sent == 23_000 and received - 23 * 700 in FINS_OF_23
         assert one.accounting.table.open_flows == 0
 
 
@@ -250,7 +255,8 @@ def test_a_connection_of_the_host_with_a_namespace_is_one(pods: Pods, tmp_path: 
                 finish(caller)
                 one.until(lambda: one.accounting.observed[1] >= 3300)
                 one.settle()
-                assert one.accounting.observed == [55_000, 3300]
+                sent, received = one.accounting.observed
+                assert sent == 55_000 and received - 3300 in FINS_OF_11
         finally:
             host.kill()
             host.communicate()
