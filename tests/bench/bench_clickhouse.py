@@ -142,7 +142,8 @@ def peak(pid: int) -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
 
 
-def join(rows: int) -> None:
+def join(rows: int, spill: float) -> None:
+    spilling = f" SETTINGS max_bytes_before_external_group_by = {round(spill * 1e9)}" if spill else ""
     with server() as (there, pid):
         began = time.perf_counter()
         there.run(made_rows(rows), seconds=3000)
@@ -152,7 +153,7 @@ def join(rows: int) -> None:
         scan = time.perf_counter() - began
         began = time.perf_counter()
         ((connections, joined),) = there.rows(
-            f"SELECT count(), sum(transmit_bytes) FROM connections({DAY})", seconds=3000
+            f"SELECT count(), sum(transmit_bytes) FROM connections({DAY}){spilling}", seconds=3000
         )
         both = time.perf_counter() - began
         assert (connections, 2 * joined) == (rows // 2, plain), "each connection once"
@@ -197,12 +198,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=1_000_000)
     parser.add_argument("--rows", type=float, nargs="*", default=[1, 3, 10], help="million rows")
+    parser.add_argument("--spill", type=float, default=0.0, metavar="GB", help="group on disk what needs more memory")
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} at the start")
     if arguments.flows:
         send(arguments.flows)
     for millions in arguments.rows:
-        join(round(millions * 1_000_000))
+        join(round(millions * 1_000_000), arguments.spill)
     print(f"load {os.getloadavg()[0]:.1f} at the end")
 
 
