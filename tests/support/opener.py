@@ -160,8 +160,15 @@ def reader(socket: Path, namespaces: Any, **settings: Any) -> Iterator[Namespace
 
 
 def descriptors() -> int:
-    """Number of open descriptors of this process."""
-    return len(os.listdir("/proc/self/fd"))
+    """Number of open descriptors of this process, but for the directories of a search of /proc that is under way."""
+    return sum(not _is_of_search(number) for number in os.listdir("/proc/self/fd"))
+
+
+def _is_of_search(number: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/fd/{number}").startswith("/proc/")
+    except FileNotFoundError:  # the one of the listing itself
+        return True
 
 
 def namespace_exists(inode: int) -> bool:
