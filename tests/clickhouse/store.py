@@ -12,7 +12,8 @@ from flowmap.model.views import FlowFilter
 from tests.clickhouse.engine import Engine
 from tests.clickhouse.test_schema import NOON, End
 
-EVER = FlowFilter()
+EVER, RECENT = FlowFilter(), FlowFilter(since=NOON - 600)
+"""The same here: nothing is older. All of the past takes eleven statements, 0.1 s of CPU each."""
 ORDERS, BILLING = "w/n/d", "w/n/e"
 A, B = End("a", owners=(ORDERS,)), End("b", sent=90)
 
@@ -79,5 +80,5 @@ class Store:
             {"s": round(start), "o": owner, "b": sent, "p": peer},
         )
 
-    def flows(self, wanted: FlowFilter = EVER, limit: int = 100) -> list[StoredFlow]:
+    def flows(self, wanted: FlowFilter = RECENT, limit: int = 100) -> list[StoredFlow]:
         return list(self.reader.flows(wanted, limit, None)[0])

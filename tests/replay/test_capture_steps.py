@@ -33,7 +33,7 @@ GAPS: dict[str, Gap] = {
 }
 
 
-FRAMES = {"quiet": 80}
+FRAMES = {"quiet": 40}
 """By the name of the gap; else 400. A catalog is asked every 2 s of the capture, whether packets come or not."""
 
 

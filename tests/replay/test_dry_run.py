@@ -1,4 +1,4 @@
-"""What a recorded half hour would cost: a made-up one, of which everything is known."""
+"""What a recorded quarter of an hour would cost: a made-up one, of which everything is known."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flowmap.sources.base import CaughtUp, ReadFinished, ReadStarted
 from tests.support.commands import SOURCE, WALL
 from tests.support.records import Record, batch_of, replace
 
-CLIENTS, SERVICES, MINUTES = 12, 5, 30
+CLIENTS, SERVICES, MINUTES = 12, 5, 15
 SECONDS = 60.0 * MINUTES
 OPEN = Record(RecordKind.OPENED, flags=int(Flag.PRESENT), counters=(0, 0, 0, 0))
 
@@ -37,7 +37,7 @@ def settings(**attribute: Any) -> Config:
     )
 
 
-def half_hour() -> Iterator[TimedStep]:
+def quarter() -> Iterator[TimedStep]:
     """Each client has a connection to each service for half of every minute; then two quiet minutes."""
     yield TimedStep(ReadStarted("start"), 0.0, 0.0)
     yield TimedStep(ReadFinished(True), 0.0, 0.0)
@@ -84,8 +84,8 @@ def plane(question: Question, now: float) -> Reply:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """The half hour as a daemon would have recorded it, and how many questions it asked."""
-    path, clock = tmp_path_factory.mktemp("hour") / "recording", [0.0]
+    """The quarter as a daemon would have recorded it, and how many questions it asked."""
+    path, clock = tmp_path_factory.mktemp("quarter") / "recording", [0.0]
     wanted = settings()
     accounting = make_accounting(wanted, announces_births=True)
     recorder = Recorder(
@@ -98,7 +98,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     )
     recorder.start()
     offline = ReplayDriver(accounting, plane, apply=recorder.apply)
-    for timed in offline.run(half_hour()):
+    for timed in offline.run(quarter()):
         clock[0] = timed.now
     recorder.close()
     assert accounting.pending_flows == 0
