@@ -89,7 +89,7 @@ def test_an_open_connection_is_named_and_counted_while_it_lives(machine: Host) -
         answer = daemon.json(query)
         assert [one["name"] for one in answer["deployments"]] == ["orders"]
         shapes = {one["shape"] for one in answer["evidence"]}
-        assert {"client"} < shapes <= {"client", "sink", "source"}  # as far as they were needed
+        assert {"client"} < shapes <= {"client", "sink", "source", "host"}  # as far as they were asked by then
         assert total_of(daemon.samples(), "flowmap_deployment_open_connections", deployment="orders") == 1
         listing = daemon.json("/api/v1/flows?deployment=orders")["flows"]
         assert [flow["client"] for flow in listing] == [{"ip": ORDERS, "port": port}]
