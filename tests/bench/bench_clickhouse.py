@@ -136,27 +136,24 @@ FROM (
 """
 
 
+def forget_peak(pid: int) -> None:
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def peak(pid: int) -> float:
-    """The largest size of a process so far, in GB."""
+    """The largest size of a process since `forget_peak`, in GB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1e6
 
 
-def join(rows: int, spill: float) -> None:
-    spilling = f" SETTINGS max_bytes_before_external_group_by = {round(spill * 1e9)}" if spill else ""
+def join(rows: int) -> None:
     with server() as (there, pid):
         began = time.perf_counter()
         there.run(made_rows(rows), seconds=3000)
+        parts = "SELECT count(), sum(bytes_on_disk) FROM system.parts WHERE active AND table = 'ends_1'"
+        ((count, disk),) = there.rows(parts)
         made = time.perf_counter() - began
-        began = time.perf_counter()
-        ((plain,),) = there.rows("SELECT sum(transmit_bytes) FROM ends_1", seconds=600)
-        scan = time.perf_counter() - began
-        began = time.perf_counter()
-        ((connections, joined),) = there.rows(
-            f"SELECT count(), sum(transmit_bytes) FROM connections({DAY}){spilling}", seconds=3000
-        )
-        both = time.perf_counter() - began
-        assert (connections, 2 * joined) == (rows // 2, plain), "each connection once"
+        print(f"{rows:,} rows, made in {made:.1f} s: {count} parts, {disk / rows:.1f} bytes a row", flush=True)
         days = []
         for deployment in (7, 77, 777):
             began = time.perf_counter()
@@ -166,14 +163,24 @@ def join(rows: int, spill: float) -> None:
                 seconds=600,
             )
             days.append(time.perf_counter() - began)
+        print(f"  a deployment's day    {sorted(days)[1]:7.2f} s", flush=True)
         newest, one, peers = read(there)
         print(
-            f"{rows:>12,} rows: made in {made:6.1f} s, summed in {scan:5.2f} s, joined in {both:6.2f} s "
-            f"({rows / both / 1e6:.2f} M/s, at most {peak(pid):.1f} GB),\n"
-            f"             a deployment's day in {sorted(days)[1]:5.2f} s\n"
-            f"             read by flowmap: the newest 1,000 in {newest:5.2f} s, one at a moment in {one:5.2f} s, "
-            f"a deployment's peers of the day in {peers:5.2f} s"
+            f"  read by flowmap: the newest 1,000 in {newest:.2f} s, one at a moment in {one:.2f} s, "
+            f"a deployment's peers of the day in {peers:.2f} s",
+            flush=True,
         )
+        began = time.perf_counter()
+        ((plain,),) = there.rows("SELECT sum(transmit_bytes) FROM ends_1 FINAL", seconds=600)
+        print(f"  summed                {time.perf_counter() - began:7.2f} s", flush=True)
+        began = time.perf_counter()
+        forget_peak(pid)
+        ((connections, joined),) = there.rows(
+            f"SELECT count(), sum(transmit_bytes) FROM connections({DAY})", seconds=3000
+        )
+        both = time.perf_counter() - began
+        assert (connections, 2 * joined) == (rows // 2, plain), "each connection once"
+        print(f"  joined                {both:7.2f} s, {rows / both / 1e6:.2f} M/s, at most {peak(pid):.1f} GB")
 
 
 def read(there: Server) -> tuple[float, float, float]:
@@ -198,13 +205,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=int, default=1_000_000)
     parser.add_argument("--rows", type=float, nargs="*", default=[1, 3, 10], help="million rows")
-    parser.add_argument("--spill", type=float, default=0.0, metavar="GB", help="group on disk what needs more memory")
     arguments = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f} at the start")
     if arguments.flows:
         send(arguments.flows)
     for millions in arguments.rows:
-        join(round(millions * 1_000_000), arguments.spill)
+        join(round(millions * 1_000_000))
     print(f"load {os.getloadavg()[0]:.1f} at the end")
 
 

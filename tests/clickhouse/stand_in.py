@@ -20,6 +20,8 @@ from urllib.parse import parse_qsl, urlsplit
 from tests.clickhouse.engine import Engine
 
 PASSWORD = "secret"
+SETTINGS = ("optimize_aggregation_in_order",)
+"""Options of a query that are passed on to the engine."""
 
 
 class StandIn:
@@ -58,9 +60,12 @@ class StandIn:
         """Do what a request asks for. An error of the engine is a RuntimeError."""
         parameters = {name.removeprefix("param_"): text for name, text in options.items() if name.startswith("param_")}
         if "query" not in options:
-            if not body.startswith(b"SELECT"):
-                self.statements.append(body.decode())
-            return self.engine.answer(body.decode(), options.get("default_format", "TabSeparated"), parameters)
+            sql = body.decode()
+            if sql.startswith(("SELECT", "WITH")):
+                sql += "".join(f"\nSETTINGS {name} = {options[name]}" for name in SETTINGS if name in options)
+            else:
+                self.statements.append(sql)
+            return self.engine.answer(sql, options.get("default_format", "TabSeparated"), parameters)
         self.inserts.append(options["query"])
         with tempfile.NamedTemporaryFile() as file:
             file.write(body)
