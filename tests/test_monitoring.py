@@ -45,8 +45,10 @@ QUIET = (
     "held back",
     "Waiting",
     "Flink",
+    "Fleet",
+    "ClickHouse",
 )
-"""Parts of what queries are called that may rightly find nothing, or zero, on a daemon in good health without Flink."""
+"""Parts of what queries are called that may find nothing, or zero, on a healthy daemon without Flink and fleet."""
 
 
 class Query(NamedTuple):

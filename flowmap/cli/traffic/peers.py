@@ -66,6 +66,8 @@ def show(client: Client, arguments: argparse.Namespace) -> int:
         _print_table(found, arguments)
     else:
         text.print_json(answer)
+    if not found and arguments.compare is None:
+        note(f"no connection of a deployment with the id or name {arguments.deployment!r} is known in this period")
     if answer.get("sumsUntil"):
         note(f"connections that ended before {answer['sumsUntil']} are sums, by the hour or day in which they ended")
     return report(answer.get("incomplete", ()))

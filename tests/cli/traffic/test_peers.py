@@ -29,7 +29,8 @@ def answer(request: httpx.Request) -> httpx.Response:
     ASKED.append(request.url)
     if request.url.path.endswith("/changes"):
         return httpx.Response(200, json={"new": [peer("kafka", "orders")], "vanished": [peer("redis", "orders")]})
-    return httpx.Response(200, json={"peers": [peer("kafka", "orders", "archive")]})
+    peers = [] if "/nothing/" in request.url.path else [peer("kafka", "orders", "archive")]
+    return httpx.Response(200, json={"peers": peers})
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +47,12 @@ def test_peers_of_a_window(capsys: pytest.CaptureFixture[str]) -> None:
     assert dict(asked.params) == {"from": "1700000000.000", "to": "1700003600.000"}
     line = " ".join(capsys.readouterr().out.splitlines()[1].split())
     assert line == "kafka tcp 1.2 kB 0 B 3 11-21 20:16:07 11-21 21:16:07 orders, archive"
+
+
+def test_a_deployment_without_connections_is_mentioned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["peers", "nothing"]) == 0
+    line = "no connection of a deployment with the id or name 'nothing' is known in this period"
+    assert capsys.readouterr().err == f"flowmap: {line}\n"
 
 
 def test_what_is_new_and_what_is_gone(capsys: pytest.CaptureFixture[str]) -> None:
