@@ -16,10 +16,14 @@ from flowmap.attribute.distinct import distinct_rows
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.index.hash_index import Rows
+from flowmap.model.deployment import Owner
 from flowmap.model.tenure import Holders
 
 Judged = tuple[npt.NDArray[np.intp], Sequence[Judgement | None]]
 """For each flow a position in a list of judgements; None in the list means that the flow waits."""
+
+MAX_SHARED = 100_000
+"""Owners that answers share; then they are gathered anew."""
 
 _NARROWING = (Shape.LINK, Shape.EXACT)
 
@@ -30,6 +34,7 @@ class AnswerCache:
     def __init__(self, settings: AttributionSettings) -> None:
         self._settings = settings
         self._timelines: LRUCache[Question, Timeline] = LRUCache(settings.cache_size)
+        self._owners: dict[Owner, Owner] = {}
         self.lookups: Counter[tuple[str, str]] = Counter()
         """Look-ups by shape and result: ``hit`` (owners), ``negative`` (no owner), ``stale`` (no answer that counts),
         ``miss`` (no answer)."""
@@ -42,7 +47,15 @@ class AnswerCache:
         """Add an answer. Returns its effect on the question's intervals."""
         timeline = self._known(question)
         timeline.holders = holders
-        return timeline.add(answer)
+        newest = timeline.latest()
+        agreed = newest.owners if newest is not None and newest.owners == answer.owners else None
+        return timeline.add(answer._replace(owners=agreed or self._shared(answer.owners)))
+
+    def _shared(self, owners: Owners) -> Owners:
+        """The same owners as the objects that other answers have: thousands of answers name the same deployments."""
+        if len(self._owners) + len(owners) > MAX_SHARED:
+            self._owners.clear()
+        return frozenset(self._owners.setdefault(owner, owner) for owner in owners)
 
     def fail(self, question: Question, cause: str) -> None:
         """Note why a question got no answer."""

@@ -235,9 +235,9 @@ def _outcome(answers: Sequence[Answer], case: _Case) -> Judgement | None:
     inside = answers[case.first_inside : case.last_inside + 1]
     if inside:
         late = _late(answers, case)
-        named = _named(answers[case.first_inside : case.last_proven + 1]) - late
+        named = _without(_named(answers[case.first_inside : case.last_proven + 1]), late)
         place = next((n for n, answer in enumerate(inside, case.first_inside) if answer.owners - late), None)
-        first = NO_OWNERS if place is None else answers[place].owners - late
+        first = NO_OWNERS if place is None else _without(answers[place].owners, late)
         between = [answer.owners for answer in answers[start + 1 : place]]
         if not named and before is not None and before.owners.intersection(first, *between):
             named = before.owners | first
@@ -297,4 +297,10 @@ def _remaining(answers: Sequence[Answer], candidates: Owners) -> Judgement | Non
 
 
 def _named(answers: Sequence[Answer]) -> Owners:
-    return NO_OWNERS.union(*(answer.owners for answer in answers))
+    # Most answers agree, and then share one set: no copy for each flow.
+    distinct = {id(answer.owners): answer.owners for answer in answers}
+    return next(iter(distinct.values())) if len(distinct) == 1 else NO_OWNERS.union(*distinct.values())
+
+
+def _without(owners: Owners, late: Owners) -> Owners:
+    return owners - late if late else owners

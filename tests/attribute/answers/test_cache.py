@@ -116,3 +116,18 @@ def test_a_question_about_both_endpoints_without_an_answer_is_one_miss() -> None
     cache.add(question, Answer(0.0, 0.5, some(X)))
     cache.tell_apart(question, lifetimes_of(table, table.live()), some(X, Y))
     assert cache.lookups[Shape.LINK, "miss"] == 1
+
+
+def test_answers_share_the_owners_that_they_name() -> None:
+    cache = AnswerCache(AttributionSettings(namespaces=("ns",)))
+    client = Question("ns", C, Endpoint(Address(0, 1), 0), None)
+    sink = Question("ns", S, None, Endpoint(Address(0, 2), 9092))
+    newest: list[Owners] = []
+    for at, (question, names) in enumerate([(client, "x"), (sink, "xyz"), (sink, "xyz"), (sink, "xy")]):
+        owners = frozenset(Owner("w", "ns", name, name) for name in names)  # objects of their own, as calls make them
+        cache.add(question, Answer(at, at + 0.1, owners))
+        newest.append(cache.latest(question))
+    (first,), second, third, last = newest
+    assert second is third
+    assert {id(owner) for owner in last} < {id(owner) for owner in second}
+    assert id(first) in {id(owner) for owner in last}
