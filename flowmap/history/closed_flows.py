@@ -104,9 +104,9 @@ class ClosedFlows:
         return len(self.columns["decision"])
 
     def take(self, index: npt.NDArray[Any] | slice) -> ClosedFlows:
-        """The flows at ``index``, with all that they may refer to."""
+        """The flows at ``index``, with what they refer to and nothing else."""
         columns = {name: column[index] for name, column in self.columns.items()}
-        return ClosedFlows(columns, self.decisions, self.workloads, self.namespaces)
+        return ClosedFlows(columns, self.decisions, self.workloads, self.namespaces).compact()
 
     @classmethod
     def concatenate(cls, parts: Iterable[ClosedFlows]) -> ClosedFlows:

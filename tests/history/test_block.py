@@ -75,7 +75,9 @@ def test_similar_flows_take_few_bytes() -> None:
     assert len(encode(few)) < 8 * len(few)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7])
-def test_take_and_compact(count: int) -> None:
+@pytest.mark.parametrize(("count", "left"), [(0, 2), (1, 2), (6, 1), (7, 0)])
+def test_taken_flows_have_only_the_decisions_that_they_need(count: int, left: int) -> None:
     flows = closed(*(Flow(client_port=n, owners=((X,), (Y,))[n % 2]) for n in range(7)))
-    assert rows(flows.take(slice(count, None)).compact()) == rows(flows)[count:]
+    taken = flows.take(slice(count, None))
+    assert rows(taken) == rows(flows)[count:]
+    assert len(taken.decisions) == left
