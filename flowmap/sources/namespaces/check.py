@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowmap.opener.protocol import Report
 from flowmap.sources.base import Finding
 from flowmap.sources.namespaces.client import Disconnected, OpenerClient, Passed, raise_file_limit, room
-from flowmap.sources.namespaces.source import problem_of
+from flowmap.sources.namespaces.notes import problem_of
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig

@@ -25,12 +25,14 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
 
     Where conntrack counts, the socket tables of other namespaces measure: payload is never added to IP bytes.
     """
+    from flowmap.sources.sockets.peers import Peers
     from flowmap.sources.sockets.source import SocketsSource
     from flowmap.sources.workloads.numbering import Numbering
     from flowmap.sources.workloads.processes import ProcessSearch
 
     raise_file_limit()
     numbering = Numbering()
+    peers = Peers()
     searches = None if settings.sockets.processes == "off" else SearchQueue(ProcessSearch())
 
     def sockets(network: Network = OWN, pace: Callable[[float], float] | None = None) -> SocketsSource:
@@ -43,6 +45,7 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
             numbering=numbering,
             pace=pace,
             tells_addresses=True,
+            peers=peers if kind == "sockets" else None,  # else no byte of a socket counts
         )
 
     def other(network: Network, pace: Callable[[float], float]) -> Source:
@@ -57,4 +60,5 @@ def every_namespace(settings: CollectConfig, kind: str, *, together: bool) -> Na
         SharedPace(settings.sockets.interval),
         traffic=None if kind == "sockets" else own,
         searches=searches,
+        peers=peers,
     )

@@ -42,12 +42,14 @@ from flowmap.sources.base import (
 )
 from flowmap.sources.combined import parts
 from flowmap.sources.namespaces.client import AGAIN, Disconnected, OpenerClient, Passed
+from flowmap.sources.namespaces.notes import KEYS, notes_about
 from flowmap.sources.namespaces.pace import SLICE, SharedPace
 from flowmap.sources.namespaces.passed import PassedSockets, network_of
 from flowmap.sources.namespaces.search_queue import SearchQueue
 from flowmap.sources.namespaces.totals import Totals
 from flowmap.sources.netlink_socket import make_buffers
 from flowmap.sources.network import Network
+from flowmap.sources.sockets.peers import Peers
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
@@ -94,7 +96,8 @@ class _State:
 
 class NamespacesSource:
     """``own``: the source of the daemon's namespace. ``make``: makes the source of another one. ``traffic``: counts the
-    flows that those only measure; None: they count. ``searches``: for processes, run from here."""
+    flows that those only measure; None: they count. ``searches``: for processes, run from here. ``peers``: destroyed
+    sockets of all namespaces, which the sources share."""
 
     as_of = float("inf")
 
@@ -106,13 +109,14 @@ class NamespacesSource:
         pace: SharedPace,
         *,
         traffic: Source | None = None,
+        peers: Peers,
         searches: SearchQueue | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.facts = own.facts
         self.stats: SourceStats = own.stats
         self._own, self._make, self._client, self._pace = own, make, client, pace
-        self._traffic, self._searches, self._clock = traffic, searches, clock
+        self._traffic, self._searches, self._peers, self._clock = traffic, searches, peers, clock
         self._buffers = make_buffers(BUFFER)
         self._state: _State | None = None
         self._last = 0
@@ -169,24 +173,30 @@ class NamespacesSource:
             raise SourceError("the source of namespaces is not open")
         if self._searches is not None:
             self._searches.step()
+        began = self._clock()
         yield from self._own.poll()
         yield from self._ends()
         yield from self._news(self._state)
         yield from self._events(self._state)
-        yield from self._reads(self._state)
+        self._peers.drained_at = began
+        yield from self._reads(self._state, began)
         self._note()
 
     def finish(self) -> Iterator[Step]:
         """The last steps of all namespaces."""
-        yield from self._own.finish()
         if self._state is None:
+            yield from self._own.finish()
             return
+        yield from self._events(self._state)
+        self._peers.drained_at = float("inf")  # no socket waits any more for its peer socket in another namespace
+        yield from self._own.finish()
         yield from self._ends()
         if self._pace.total <= LAST_READ:
             for reader in list(self._state.readers.values()):
                 yield from self._steps(self._state, reader, reader.source.finish())
         else:
-            yield from self._events(self._state)
+            for reader in list(self._state.readers.values()):
+                yield from self._steps(self._state, reader, reader.source.poll())
 
     def _connect(self, state: _State) -> None:
         if self._client.connect():
@@ -266,10 +276,10 @@ class NamespacesSource:
             if (reader := state.by_descriptor.get(descriptor)) is not None:
                 yield from self._steps(state, reader, reader.source.poll())
 
-    def _reads(self, state: _State) -> Iterator[Step]:
-        """Full reads that are due, and what else a source does at a time; the rest follows at the next poll."""
+    def _reads(self, state: _State, due: float) -> Iterator[Step]:
+        """Full reads, and what else was ``due`` then, for a while; the rest follows at the next poll."""
         began = self._clock()
-        while self._next_due(state) <= self._clock() < began + SLICE:
+        while self._next_due(state) <= due and self._clock() < began + SLICE:
             _, _, reader = heapq.heappop(state.due)
             reader.due = float("nan")
             yield from self._steps(state, reader, reader.source.poll())
@@ -333,7 +343,7 @@ class NamespacesSource:
         }
         stats.opener = report is not None and self._client.fileno() >= 0
         stats.namespace_pause = self._pace.pause
-        notes = _notes(self._client, report, self._pace)
+        notes = notes_about(self._client, report, self._pace)
         if any(stats.notes.get(key) != note for key, note in notes.items()) or KEYS & stats.notes.keys() - notes.keys():
             stats.notes = {key: note for key, note in stats.notes.items() if key not in KEYS} | notes
 
@@ -359,38 +369,3 @@ def stamped(number: int, steps: Iterator[Step]) -> Iterator[Step]:
             yield NamespaceRead(number, "lost")
         elif not isinstance(step, CaughtUp | MeasuringFinished):
             yield step
-
-
-KEYS = frozenset({"opener", "namespaces", "namespace_pace"})
-"""Keys of the notes about namespaces."""
-
-
-def _notes(client: OpenerClient, report: Report | None, pace: SharedPace) -> dict[str, str]:
-    notes: dict[str, str] = {}
-    if client.error:
-        remedy = f"; {client.remedy}" if client.remedy else ""
-        notes["opener"] = f"no new network namespaces are read: {client.error}{remedy}"
-    if report is not None and (problem := problem_of(report)):
-        notes["namespaces"] = problem
-    if pace.pause > 2 * pace.interval:
-        notes["namespace_pace"] = (
-            f"open connections of other network namespaces are read every {pace.pause:.0f} s, to take at most "
-            f"{pace.share:.1%} of a core; closed ones are reported at once"
-        )
-    return notes
-
-
-def problem_of(report: Report) -> str:
-    """Which wanted namespaces are not read, and why; empty if all are."""
-    problems = []
-    if report.over_limit:
-        problems.append(f"{report.over_limit} are over the limit (raise LimitNOFILE)")
-    if report.failed:
-        problems.append(f"{report.failed} cannot be entered")
-    if report.missing:
-        problems.append(f"not found: {', '.join(report.missing)}")
-    if report.hidden:
-        number = "1 process" if report.hidden == 1 else f"{report.hidden} processes"
-        problems.append(f"those of {number} may not be read")
-    cause = f": {report.cause}" if report.cause else ""
-    return f"{'; '.join(problems)}{cause}" if problems else ""

@@ -1,24 +1,30 @@
 """Final records of destroyed sockets, with or without the peer's FIN among the received bytes.
 
 A destroy notification has the counters, but neither the previous state nor whether the FIN arrived. For a connection
-within this host the peer socket decides: bytes sent there are bytes received here. For other connections the TIME_WAIT
-socket decides most cases. The rest is off by at most that one byte, and is counted as ``unsure``.
+within this host the peer socket decides: bytes sent there are bytes received here. It also decides if it is in another
+network namespace that is read (``held``, ``peers``). For other connections the TIME_WAIT socket decides most cases. The
+rest is off by at most that one byte, and is counted as unsure.
+
+What a socket alone leaves open was found by experiment on 6.18, with and without load. The side that shuts down first
+and reads to the end has counted the FIN, but leaves the same TIME_WAIT socket as a side that closed first. Between
+namespaces every wrong byte was of such a side, and was counted wherever its socket was read first; no lookup was late
+there, and no port used again. A side without a TIME_WAIT socket is taken for the one that closed second. It is not if
+it closed first while the other one still sent, as that data removes the TIME_WAIT socket.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from flowmap.flows.records.batch import FlowBatch, RecordKind
 from flowmap.model.source import SourceStats
-from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker
+from flowmap.sources.sockets.held import PEER_WAIT, Held, Verdict
+from flowmap.sources.sockets.peers import LIMIT
+from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch
 from flowmap.wire.netlink.inet_diag import COUNTED, SENT_COUNTED, TIMER_TIME_WAIT, Socket, SocketState
-
-PEER_WAIT = 0.1
-"""Seconds a destroyed socket waits for the notification of its peer socket, which the kernel sends deferred."""
-LIMIT = 65_536
-"""Entries of each table; the oldest are evicted."""
 
 
 class Kernel(Protocol):
@@ -37,12 +43,14 @@ class _Waiting(NamedTuple):
 class Closings:
     """Turns destroy notifications into final records, one for each connection.
 
-    Connections within this host have two notifications, in any order, with the same ``pair``.
+    Connections within this host have two notifications, in any order, with the same ``pair``. ``held``: sockets whose
+    peer socket may be in another namespace.
     """
 
-    def __init__(self, tracker: SocketTracker, kernel: Kernel) -> None:
+    def __init__(self, tracker: SocketTracker, kernel: Kernel, held: Held | None = None) -> None:
         self._tracker = tracker
         self._kernel = kernel
+        self._held = Held() if held is None else held
         self._waiting: dict[int, _Waiting] = {}  # client sockets without a notification of the server socket
         self._servers: dict[int, Known] = {}  # server sockets destroyed first
         self._server_of: dict[int, int] = {}  # client port: pair in _servers
@@ -50,8 +58,6 @@ class Closings:
         self._aborted: dict[int, list[float]] = {}  # by local port: deadlines of emptied sockets that no read has seen
         self.roles: dict[int, int] = {}
         """By pair: the ``side`` (see ``roles.pair_keys``) of the client."""
-        self.unsure = 0
-        """Closed connections whose received bytes may be off by one."""
         self.unknown = 0
         """Aborted connections without last counters."""
         self.late = 0
@@ -62,15 +68,14 @@ class Closings:
         for reason, number in (("aborted", self.unknown), ("late", self.late)):
             if number:
                 stats.lost[reason] = number
-        if self.unsure:
-            stats.notes["final_byte"] = (
-                f"{self.unsure} closed connections may be off by one received byte: it may be the peer's FIN"
-            )
+        if note := self._held.report():
+            stats.notes["final_byte"] = note
 
     def reset(self) -> None:
         """Forget sockets that wait for a second notification: it may have been lost."""
         for table in (self._servers, self._server_of, self._finished, self.roles):
             table.clear()
+        self._held.forget()
 
     def has_abort(self, port: int) -> bool:
         """Whether an unseen socket on this local port was just emptied by its application."""
@@ -114,7 +119,9 @@ class Closings:
         if known is None and _never_connected(socket):
             return None
         record = Known(socket, known.facts if known else facts)
-        if not record.facts["here"][0] or record.facts["side"][0] == 0:
+        if not record.facts["here"][0]:
+            return self._apart(record, now)
+        if record.facts["side"][0] == 0:
             return self._alone(record)
         return self._client(record, now) if record.facts["role"][0] > 0 else self._server(record)
 
@@ -186,21 +193,49 @@ class Closings:
             self.unknown += 1
         return None
 
+    def _apart(self, record: Known, now: float) -> Known | None:
+        """The record of a socket whose peer socket is not in this namespace; None: it is held."""
+        alone, certain = self._judge(record)
+        verdict = self._held.judge(record, alone, certain=certain, now=now)
+        return None if verdict is None else self._decided(record, verdict)
+
+    def held_until(self) -> float:
+        """When :meth:`release` is due; infinity if no socket is held."""
+        return self._held.deadline()
+
+    def release(self, *, everything: bool = False) -> list[Known]:
+        """Records of held sockets whose peer socket was found, or not in time."""
+        return [self._decided(*one) for one in self._held.release(everything=everything)]
+
+    def linger(self) -> Iterator[FlowBatch]:
+        """Records for a full read, which does not show held sockets any more: the final ones of tuples that are used
+        again, and what is certain so far of the others."""
+        if self._held.deadline() < float("inf"):
+            reused = self._held.release_reused(self._tracker.facts[~self._tracker.facts["gone"]])
+            yield closed_batch(self._decided(*one) for one in reused)
+            yield closed_batch(self._held.lower_bounds(), RecordKind.DUMPED)
+
     def _alone(self, record: Known) -> Known:
-        """Decide about the FIN from this socket and its TIME_WAIT socket."""
-        fin = _fin(record)
-        if fin is None and _fin_acked(record):
-            left = self._kernel.lookup(record.socket, turned=False)
-            lingers = left is not None and left.timer == TIMER_TIME_WAIT
-            # The side that closed second leaves no TIME_WAIT socket: it received the FIN before it sent its own. The
-            # side that closed first leaves one. After close() the peer's FIN arrives when the counters have stopped,
-            # after shutdown() before that.
-            fin = not lingers
-            self.unsure += left is not None and left.state == SocketState.TIME_WAIT
-        elif fin is None:
-            self.unsure += 1
-        record.facts["fin"] = bool(fin)
+        return self._decided(record, self._judge(record)[0])
+
+    def _decided(self, record: Known, verdict: Verdict) -> Known:
+        self._held.count(verdict)
+        record.facts["fin"] = verdict.fin
         return record
+
+    def _judge(self, record: Known) -> tuple[Verdict, bool]:
+        """Decide about the FIN from this socket and its TIME_WAIT socket. True: the socket's counters are proof."""
+        fin = _fin(record)
+        if fin is not None:
+            return Verdict(fin), True
+        if not _fin_acked(record):
+            return Verdict(False, unsure=True), False
+        left = self._kernel.lookup(record.socket, turned=False)
+        lingers = left is not None and left.timer == TIMER_TIME_WAIT
+        # The side that closed second leaves no TIME_WAIT socket: it received the FIN before it sent its own. The side
+        # that closed first leaves one. After close() the peer's FIN arrives when the counters have stopped, after
+        # shutdown() before that.
+        return Verdict(not lingers, unsure=left is not None and left.state == SocketState.TIME_WAIT), False
 
     def _instead(self, server: Known) -> Known:
         """Record the server socket, as its client socket was emptied."""

@@ -6,14 +6,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from flowmap.errors import DecodeError, SourceError
 from flowmap.model.address import Address, Endpoint
+from flowmap.model.source import SourceStats
 from flowmap.sources.base import AddressesRemoved, Finding
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket, OpenSocket, Received
 from flowmap.sources.route_watch import RouteWatch, messages_of
+from flowmap.sources.sockets.payload import states_mask
 from flowmap.system import proc
-from flowmap.wire.netlink.inet_diag import SOCK_DIAG_BY_FAMILY, Socket, decode_socket, encode_dump, encode_lookup
-from flowmap.wire.netlink.inet_diag_columns import DecodedSockets, decode_sockets
+from flowmap.wire.netlink.inet_diag import (
+    COUNTED,
+    FAMILIES,
+    SOCK_DIAG_BY_FAMILY,
+    TIMER_TIME_WAIT,
+    Socket,
+    SocketState,
+    decode_socket,
+    encode_dump,
+    encode_lookup,
+)
+from flowmap.wire.netlink.inet_diag_columns import DecodedSockets, Rows, decode_sockets
 from flowmap.wire.netlink.messages import Control, Message, decode_messages, decode_status
 from flowmap.wire.netlink.rtnetlink import NEW_ADDRESS, OLD_ADDRESS, AddressGroup, decode_address, encode_addresses
 
@@ -31,6 +45,16 @@ class DumpPart(NamedTuple):
     last: bool
     complete: bool
     """False if a part of the dump is missing."""
+
+
+def take_counted(decoded: DecodedSockets, truncated: int, stats: SourceStats) -> Rows:
+    """The sockets with counters; counts records and losses in ``stats``."""
+    rows = decoded.sockets
+    stats.records += len(rows)
+    stats.count_lost("malformed", decoded.malformed)
+    stats.count_lost("truncated", truncated)
+    usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
+    return rows if usable.all() else rows[usable]
 
 
 class SocketQueries:
@@ -61,6 +85,12 @@ class SocketQueries:
             # The rest of this dump must not be mistaken for an answer to the next request.
             while not finished and (received := self._socket.receive(wait=_WAIT)).starts:
                 finished = _ended(decode_sockets(received.data, received.starts).controls)
+
+    def listeners(self) -> Rows:
+        """The listening sockets."""
+        mask = states_mask((SocketState.LISTEN,))
+        dumps = (self.dump(family, mask, info=False) for family in FAMILIES)
+        return np.concatenate([part.decoded.sockets for dump in dumps for part in dump])
 
     def lookup(self, socket: Socket, *, turned: bool) -> Socket | None:
         """The socket with the endpoints of ``socket``, exchanged if ``turned``; None if there is none."""

@@ -38,18 +38,20 @@ from flowmap.sources.kinds import KINDS
 from flowmap.sources.netlink_socket import NETLINK_SOCK_DIAG, NetlinkSocket
 from flowmap.sources.network import OWN, Network
 from flowmap.sources.read_pace import Stopwatch, pause_after
-from flowmap.sources.sockets.closing import PEER_WAIT, Closings
-from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries
+from flowmap.sources.sockets.closing import Closings
+from flowmap.sources.sockets.held import PEER_WAIT, Held
+from flowmap.sources.sockets.kernel import NOTE, AddressWatch, SocketQueries, take_counted
 from flowmap.sources.sockets.listener_cgroups import ListenerCgroups
-from flowmap.sources.sockets.payload import CONNECTED, states_mask
+from flowmap.sources.sockets.payload import CONNECTED
+from flowmap.sources.sockets.peers import Peers
 from flowmap.sources.sockets.policy import Policy
 from flowmap.sources.sockets.roles import LocalAddresses
 from flowmap.sources.sockets.tracker import Facts, Known, SocketTracker, closed_batch, counts, flow_batch, set_peers
 from flowmap.sources.workloads.numbering import Numbering
 from flowmap.sources.workloads.processes import ProcessSearch
 from flowmap.sources.workloads.selection import Selection
-from flowmap.wire.netlink.inet_diag import COUNTED, FAMILIES, TIMER_TIME_WAIT, DestroyGroup, Socket, SocketState
-from flowmap.wire.netlink.inet_diag_columns import SOCKETS, DecodedSockets, Rows, decode_sockets
+from flowmap.wire.netlink.inet_diag import FAMILIES, DestroyGroup, Socket
+from flowmap.wire.netlink.inet_diag_columns import SOCKETS, Rows, decode_sockets
 
 if TYPE_CHECKING:
     from flowmap.config import CollectConfig
@@ -88,21 +90,21 @@ class SocketsSource:
         numbering: Numbering | None = None,
         pace: Callable[[float], float] | None = None,
         tells_addresses: bool = False,
+        peers: Peers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``bytes_count``: whether the bytes of this source are counted, so that its losses are reported.
         ``processes``: searches for the processes of open sockets; None: they are not searched for. ``cgroups``: those
         that count; None: all. ``numbering``: of workloads, shared with other sources. ``pace``: the pause after a full
         read that took so many seconds; None: see ``sources/read_pace``. ``tells_addresses``: whether the addresses of
-        the namespace are steps, because several namespaces are read."""
+        the namespace are steps, because several namespaces are read; ``peers``: destroyed sockets of all of them."""
         self.stats = SourceStats()
         self._bytes_count = bytes_count
         self.interval, self._receive_buffer, self._clock = interval, receive_buffer, clock
         self._seed = int.from_bytes(os.urandom(8), "little")
         self._events: NetlinkSocket | None = None
-        self._network = network
-        self._pace = pace
-        self._tells_addresses = tells_addresses
+        self._network, self._pace, self._tells_addresses = network, pace, tells_addresses
+        self._held = Held(peers)
         self._numbering = Numbering() if numbering is None else numbering
         self._listener_cgroups = ListenerCgroups()
         self._processes = processes
@@ -131,7 +133,7 @@ class SocketsSource:
         self._events = events
         self._tracker = SocketTracker()
         self._listener_cgroups.forget()
-        self._closings = Closings(self._tracker, self._queries)
+        self._closings = Closings(self._tracker, self._queries, self._held)
         self._policy = Policy(self._tracker, self._closings, self._queries, seed=self._seed)
         self._next_read = self._finished_at = float("-inf")
         self._undecided: Rows = np.zeros(0, SOCKETS)  # destroyed sockets within this host without proof of the role
@@ -148,6 +150,7 @@ class SocketsSource:
             for socket in (self._events, self._queries, self._watch):
                 socket.close()
             self._events = None
+            self._held.leave()
 
     def fileno(self) -> int:
         """Readable while notifications are waiting; -1 while closed."""
@@ -156,7 +159,7 @@ class SocketsSource:
     def deadline(self) -> float:
         """When the next full read is due, a slice of the search for processes, or the end of a destroyed socket's wait
         for its peer socket."""
-        due = self._next_read
+        due = min(self._next_read, self._closings.held_until())
         if self._missed:
             due = min(due, self._finished_at + self._gap())
         if self._processes is not None:
@@ -177,13 +180,15 @@ class SocketsSource:
             yield from self._read_all(reason) if reason else self._drain(self._events)
         except SourceError:
             self.stats.up = False
+            yield from self._released(everything=True)
             raise
 
     def finish(self) -> Iterator[Step]:
-        """A full read."""
+        """A full read, and what still waits."""
         if self._next_read != float("-inf"):
             self._next_read = 0.0
         yield from self.poll()
+        yield from self._released(everything=True)
 
     def _due(self, now: float) -> ReadReason | None:
         if self._next_read == float("-inf"):
@@ -211,7 +216,7 @@ class SocketsSource:
         for family in FAMILIES:
             for part in self._queries.dump(family, CONNECTED):
                 complete = complete and part.complete
-                parts.append(self._accept(part.decoded, part.truncated))
+                parts.append(take_counted(part.decoded, part.truncated, self.stats))
                 yield FlowBatch(0)  # lets the engine do other work
         yield from self._with_names(self._dumped(np.concatenate(parts)))
         yield from self._drain(self._events)
@@ -225,6 +230,9 @@ class SocketsSource:
                 for numbers in (lingering.client_workload, lingering.server_workload):
                     numbers[numbers != 0] = self._of_another()
             yield lingering
+        if complete:
+            for batch in self._closings.linger():
+                yield from self._with_names(batch)
         self._missed = self._missed or (missed and not complete)
         self._finished_at = self._clock()
         self.stats.resync_seconds = watch.seconds()
@@ -248,25 +256,12 @@ class SocketsSource:
         if (addresses := self._watch.refresh()) is not None:
             self._policy.addresses = LocalAddresses(addresses)
             self._found = addresses
+            self._held.set_addresses(addresses)
 
     def _read_listeners(self) -> Rows:
-        parts = [
-            part.decoded.sockets
-            for family in FAMILIES
-            for part in self._queries.dump(family, states_mask((SocketState.LISTEN,)), info=False)
-        ]
-        listening = np.concatenate(parts)
+        listening = self._queries.listeners()
         self._policy.listeners.update(listening, now=self._clock())
         return listening
-
-    def _accept(self, decoded: DecodedSockets, truncated: int) -> Rows:
-        """The sockets with counters; counts records and losses."""
-        rows = decoded.sockets
-        self.stats.records += len(rows)
-        self.stats.count_lost("malformed", decoded.malformed)
-        self.stats.count_lost("truncated", truncated)
-        usable = (rows["timer"] != TIMER_TIME_WAIT) & (rows["info_size"] >= COUNTED)
-        return rows if usable.all() else rows[usable]
 
     def _dumped(self, rows: Rows) -> FlowBatch:
         # A dump that resumes in a hash chain that changed can show a socket twice.
@@ -336,7 +331,7 @@ class SocketsSource:
             budget -= max(len(received.data), 1)
             if received.starts or received.truncated:
                 decoded = decode_sockets(received.data, received.starts)
-                yield from self._with_names(self._closed(self._accept(decoded, received.truncated)))
+                yield from self._with_names(self._closed(take_counted(decoded, received.truncated, self.stats)))
             if received.overrun:
                 self.stats.overruns += 1
                 self._missed = True
@@ -348,8 +343,13 @@ class SocketsSource:
         now = self._clock()
         if now >= self._wait_deadline():
             yield from self._with_names(self._expired(now))
+        yield from self._released()
         if self._bytes_count:
             self._closings.report(self.stats)
+
+    def _released(self, *, everything: bool = False) -> Iterator[Step]:
+        if records := self._closings.release(everything=everything):
+            yield from self._with_names(closed_batch(records))
 
     def _expired(self, now: float) -> FlowBatch:
         records: list[Known] = []

@@ -175,14 +175,14 @@ def set_peers(facts: Facts) -> None:
     facts["peer"][one], facts["peer"][other] = facts["workload"][other], facts["workload"][one]
 
 
-def closed_batch(closed: Iterable[Known]) -> FlowBatch:
+def closed_batch(closed: Iterable[Known], kind: RecordKind = RecordKind.CLOSED) -> FlowBatch:
     """Records of destroyed sockets; ``fin`` in their facts is decided."""
     items = list(closed)
     rows = np.array([tuple(item.socket) for item in items], SOCKETS)
     facts = np.concatenate([item.facts for item in items]) if items else np.zeros(0, FACTS)
     rows["state"] = SocketState.CLOSE
     count(rows, facts)
-    return flow_batch(rows, facts, RecordKind.CLOSED)
+    return flow_batch(rows, facts, kind)
 
 
 def counts(facts: Facts) -> Mask:
