@@ -28,6 +28,7 @@ try('HSET', HASH, 'a', 'a')
 try('EXPIRE', HASH, 60)
 try('ZINCRBY', ZSET, 0, 'a')
 try('ZCARD', ZSET)
+try('ZCOUNT', ZSET, 0, 1)
 try('ZSCORE', ZSET, 'a')
 try('ZRANGE', ZSET, 0, 0)
 try('ZREVRANGE', ZSET, 0, 0)
@@ -44,8 +45,17 @@ try('DEL', ZSET, HASH)
 try('PUBLISH', string.sub(STATE, 1, -6) .. 'to:' .. ARGV[1], '')
 
 local state = try('HMGET', STATE, 'version', 'rate') or {}
-local live = try('ZCOUNT', HOSTS, now - LIVE, '+inf') or 0
-local missing = try('ZCOUNT', HOSTS, now - MISSING, '(' .. string.format('%.6f', now - LIVE)) or 0
+
+-- Hosts by their place, the name before the last "/": one that was restarted a moment ago is one host.
+local live, missing, places = 0, 0, {}
+local names = try('ZRANGEBYSCORE', HOSTS, now - MISSING, '+inf', 'WITHSCORES') or {}
+for index = #names - 1, 1, -2 do -- the latest first
+    local place = string.match(names[index], '^.*/') or names[index]
+    if not places[place] then
+        places[place] = true
+        if tonumber(names[index + 1]) >= now - LIVE then live = live + 1 else missing = missing + 1 end
+    end
+end
 local question = (redis.pcall('ZREVRANGE', STORED, 0, 0) or {})[1] or ''
 local answer = redis.pcall('HGET', ANSWERS, question)
 

@@ -93,7 +93,9 @@ if done + failed + wants + repeats + cursor == 0 and notice == '' and epoch == k
     return {text(now), epoch, text(now), '', '', '', '', '', 0, '0', live, missing, '0', tostring(lowest), ''}
 end
 
--- Tokens. Where hosts are configured differently, the lowest rate of the last minute counts.
+-- Tokens. Where hosts are configured differently, the lowest rate of the last minute counts. If no host was here for long
+-- (a server that could not be reached or written), all of them may have used their own shares: the bucket starts empty.
+if last and now - last > LIVE then tokens, filled = math.min(tokens, 0), math.max(filled, now) end
 if rate <= lowest or now - lowered > 60 then lowest, lowered = rate, now end
 local left = lowest * math.max(LEAST, 1 - missing / size)
 if now > filled then

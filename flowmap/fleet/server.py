@@ -231,17 +231,19 @@ def failure(error: Exception, address: ServerAddress) -> FleetError:
 
     text = str(error).splitlines()[0][:200].rstrip(".: ") if str(error) else type(error).__name__
     chain = [error, error.__cause__, error.__context__]
+    unknown = isinstance(error, exceptions.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text
     if "FLEETVERSION" in text:
         return other_version(address)
     reasons: list[tuple[bool, str]] = [
         (any(isinstance(one, ssl.SSLError) for one in chain), "tls"),
-        (isinstance(error, exceptions.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text, "auth"),
+        (unknown or "Authentication required" in text, "auth"),
         (isinstance(error, exceptions.NoPermissionError) or DENIED.search(text) is not None, "denied"),
         (isinstance(error, exceptions.BusyLoadingError), "loading"),
         (isinstance(error, exceptions.ReadOnlyError) or "READONLY" in text, "read_only"),
         (isinstance(error, exceptions.OutOfMemoryError), "full"),
         (isinstance(error, exceptions.TimeoutError | TimeoutError), "timeout"),
         (isinstance(error, exceptions.ConnectionError | OSError), "connect"),
+        ("WRONGTYPE" in text or "wrong kind of value" in text, "keys"),
         (isinstance(error, exceptions.ResponseError), "script"),
     ]
     reason = next((name for holds, name in reasons if holds), "error")

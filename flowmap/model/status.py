@@ -263,11 +263,12 @@ class FleetStatus:
     """Its URL, without a password."""
     up: bool
     """Whether the server answered the last exchange."""
-    hosts: int
-    hosts_missing: int
-    questions_queued: int
+    hosts: int | None
+    """None, as the other figures of the server, while it does not answer."""
+    hosts_missing: int | None
+    questions_queued: int | None
     """Of all hosts."""
-    oldest_question_seconds: float
+    oldest_question_seconds: float | None
     questions_waiting: int
     """Of this host."""
     calls_saved: int

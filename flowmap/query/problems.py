@@ -28,6 +28,7 @@ def problems(status: StatusView) -> Iterator[str]:
                 yield f"Source {source.name}: {note}"
     yield from _control_plane(status)
     yield from _files(status)
+    yield from _shared(status)
     flows = status.flows
     if flows.limit and flows.tracked >= NEARLY_FULL * flows.limit:
         yield f"The flow table is nearly full ({flows.tracked:,} of {flows.limit:,}); raise collect.max_flows."
@@ -42,6 +43,17 @@ def _files(status: StatusView) -> Iterator[str]:
         yield f"The last reload was rejected: {status.configuration.last_error or 'see the log'}"
     if status.recording is not None and status.recording.ended not in ("", "stopped"):
         yield f"The recording ended: {status.recording.ended}"
+
+
+def _shared(status: StatusView) -> Iterator[str]:
+    fleet, store = status.fleet, status.store
+    if fleet is not None and fleet.error:
+        cost = "" if fleet.up else "; until the server answers, this host calls at control_plane.rate / fleet.size"
+        yield f"Fleet: {fleet.error}{cost}."
+    if store is not None and store.error:
+        yield f"ClickHouse: {store.error}; {store.flows_waiting:,} flows wait in the history file."
+    if store is not None and store.flows_lost:
+        yield f"ClickHouse: {store.flows_lost:,} flows will never be sent."
 
 
 def _control_plane(status: StatusView) -> Iterator[str]:

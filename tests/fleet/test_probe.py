@@ -34,6 +34,19 @@ def test_a_server_without_state(tmp_path: Path) -> None:
         assert not valkey.command("KEYS", "*")
 
 
+def test_a_host_that_was_restarted_is_one(tmp_path: Path) -> None:
+    async def main(server: Server) -> None:
+        seen = await probe(server, SCOPE)
+        assert (seen.hosts, seen.missing) == (2, 1)
+        await server.aclose()
+
+    with running(tmp_path) as valkey:
+        now = int(valkey.command("TIME")[0])
+        for name, ago in (("a/0/x", 50), ("a/0/y", 10), ("a/0/z", 1), ("b/0/x", 2), ("c/0/x", 90), ("c/0/y", 60)):
+            valkey.command("ZADD", SCOPE.keys()[-1], str(now - ago), name)
+        asyncio.run(main(Server(valkey.address)))
+
+
 class Odd(Server):
     """Replies with something else."""
 

@@ -108,6 +108,26 @@ async def left(address: ServerAddress, host: str) -> None:
     await server.aclose()
 
 
+@pytest.mark.parametrize(("seconds", "granted"), [(2, 5), (30, 1)])
+def test_a_fleet_that_was_silent_has_used_its_calls(server: ValkeyServer, seconds: int, granted: int) -> None:
+    """Its hosts may all have used their own shares until now. One call is granted ahead."""
+    now = int(server.command("TIME")[0])
+    server.command("HSET", SCOPE.keys()[0], "last", str(now - seconds), "filled", str(now - seconds))
+    assert len(exchange(server.address, repeats=5, rate=0.5).granted) == granted
+
+
+@pytest.mark.parametrize("place", [0, 1, 5, 6, 9])
+def test_keys_that_another_program_changed(server: ValkeyServer, place: int) -> None:
+    server.command("DEL", SCOPE.keys()[place])
+    server.command("SET", SCOPE.keys()[place], "x")
+    assert reason_of(server.address) == "keys"
+
+
+def test_a_server_that_wants_a_password(server: ValkeyServer) -> None:
+    server.command("CONFIG", "SET", "requirepass", "secret")
+    assert reason_of(server.address) == "auth"
+
+
 def test_files_for_tls_that_are_missing_are_named(tmp_path: Path) -> None:
     with pytest.raises(FleetError, match=r"fleet.tls.ca_file: .*/none: No such file") as failed:
         exchange(ServerAddress("127.0.0.1", free_port(), tls=True, ca_file=str(tmp_path / "none")))

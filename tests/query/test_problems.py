@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from flowmap.model.status import AttributionReport, FlowCounts, PendingFor, RecordingReport, StatusView
+from flowmap.model.status import (
+    AttributionReport,
+    FleetStatus,
+    FlowCounts,
+    PendingFor,
+    RecordingReport,
+    StatusView,
+    StoreStatus,
+)
 from flowmap.query.problems import problems
 from tests.support.fake_backend import FakeBackend
 
@@ -23,6 +31,9 @@ FINE = replace(
     recording=None,
     history=replace(STATUS.history, flows_lost=0),
 )
+
+FLEET = FleetStatus("redis://host", True, 2, 0, 0, 0.0, 0, 0, 0, None)
+STORE = StoreStatus("http://host", False, 5, 1200, 0, 1.0, 1.0, None)
 
 ROWS: list[tuple[StatusView, str]] = [
     (replace(FINE, conserved=False), "do not add up"),
@@ -43,6 +54,10 @@ ROWS: list[tuple[StatusView, str]] = [
         "rejected: line 3",
     ),
     (replace(FINE, recording=RecordingReport("/r", 9, False, "disk")), "recording ended: disk"),
+    (replace(FINE, fleet=replace(FLEET, up=False, error="timeout")), "Fleet: timeout; until the server answers, this"),
+    (replace(FINE, fleet=replace(FLEET, error="answers come late: denied")), "Fleet: answers come late: denied."),
+    (replace(FINE, store=replace(STORE, error="no answer")), "ClickHouse: no answer; 1,200 flows wait"),
+    (replace(FINE, store=replace(STORE, flows_lost=7)), "ClickHouse: 7 flows will never be sent"),
 ]
 
 
@@ -53,4 +68,4 @@ def test_each_problem(status: StatusView, expected: str) -> None:
 
 
 def test_no_problem() -> None:
-    assert list(problems(FINE)) == []
+    assert list(problems(replace(FINE, fleet=FLEET, store=STORE))) == []

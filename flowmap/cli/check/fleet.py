@@ -28,6 +28,7 @@ REMEDIES = {
     "auth": "see the user in fleet.url, and fleet.password_file",
     "denied": "give the user the rights in flowmap/fleet/README.md",
     "full": "give the server more memory",
+    "keys": "remove the keys flowmap:* from the server: another program changed them. The hosts report anew",
     "library": "pip install 'flowmap[fleet]'",
     "read_only": "name the primary server in fleet.url",
     "tls": "see fleet.tls",

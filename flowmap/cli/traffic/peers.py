@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def show(client: Client, arguments: argparse.Namespace) -> int:
     """Print the peers; returns the exit status."""
+    if not arguments.deployment.strip():
+        raise QueryError("DEPLOYMENT: give the id or the name of a deployment")
     if arguments.compare is not None and arguments.compare <= 0:
         raise QueryError("--compare: give a period that is longer than 0, like 24h")
     since, until = period(arguments)

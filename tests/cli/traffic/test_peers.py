@@ -49,6 +49,12 @@ def test_peers_of_a_window(capsys: pytest.CaptureFixture[str]) -> None:
     assert line == "kafka tcp 1.2 kB 0 B 3 11-21 20:16:07 11-21 21:16:07 orders, archive"
 
 
+def test_a_deployment_needs_a_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["peers", " "]) == 1
+    assert capsys.readouterr().err == "flowmap: DEPLOYMENT: give the id or the name of a deployment\n"
+    assert not ASKED
+
+
 def test_a_deployment_without_connections_is_mentioned(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["peers", "nothing"]) == 0
     line = "no connection of a deployment with the id or name 'nothing' is known in this period"
