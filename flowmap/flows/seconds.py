@@ -20,6 +20,9 @@ from flowmap.flows.table import FlowTable
 
 SERVICE_READS = 2
 """Full reads of its namespace for which a closed flow to a service is kept: reads of all namespaces have one pace."""
+LATE_READS = 12
+"""Full reads of its namespace that may miss a second: a socket whose connection is over is in none, and has its final
+record only when its application closes it."""
 LIMIT = 65_536
 """Closed flows that a second may still follow. The oldest is dropped: its second would be counted again."""
 
@@ -159,12 +162,9 @@ class Seconds:
         columns, counting = self.table.columns, set[Identity]()
         for n, place in enumerate(places.tolist()):
             identity = int(batch.namespace[place]), int(batch.id[place])
-            if (
-                identity in counting
-                or identity in self._counted_before
-                or (own[n] >= 0 and columns.id[own[n]] == identity[1])
-            ):
-                continue  # it counts already
+            counts = own[n] >= 0 and columns.id[own[n]] == identity[1]
+            if counts or identity in counting or identity in self._counted_before:
+                continue
             is_client = bool(ends.is_client[place])
             # The two sockets agree about the client, unless one of them guessed.
             overs = [(tuples[n], not is_client), (turned_tuples[n], is_client)]
@@ -204,13 +204,18 @@ class Seconds:
         for key, is_client in where:
             able = [one for one in self._over.get(key, ()) if one.is_final and one.fits(identity, is_client)]
             fitting = [one for one in able if _agree(one, counters, turned=key != where[0][0])]
-            if fitting or (is_final and able):
-                over = (fitting or able)[0]
+            recent = [one for one in able if is_final and not self._is_late(one)]
+            if fitting or recent:
+                over = (fitting or recent)[0]
                 self._over[key].remove(over)
                 if not is_final:
                     self._seconds[identity] = _Second(over.identity, self._reads.get(identity[0], 0))
                 return True
         return False
+
+    def _is_late(self, over: _Over) -> bool:
+        """Whether a read has missed the second of a closed flow: by now the tuple may be another connection's."""
+        return over.other != over.identity[0] and self._reads.get(over.other, 0) > over.read - LATE_READS
 
     def _follow_lost(self, identity: Identity, where: list[tuple[Tuple, bool]]) -> bool:
         """Whether the record continues a flow that ended without a final record. It counts what is beyond that."""
@@ -218,9 +223,8 @@ class Seconds:
             for over in self._over.get(key, ()):
                 if not over.is_final and over.heir is None and over.fits(identity, is_client):
                     self._over[key].remove(over)
-                    counters = over.counters
-                    if key != where[0][0]:
-                        counters = counters[1], counters[0], counters[3], counters[2]
+                    one, two, three, four = over.counters
+                    counters = over.counters if key == where[0][0] else (two, one, four, three)
                     self._counted_before[identity] = counters, self._reads.get(identity[0], 0)
                     return True
         return False
@@ -325,7 +329,7 @@ class Seconds:
                 self._counted_before[second] = counters, self._seconds.pop(second).read
             if second is None or not is_final:
                 where = second[0] if second is not None else int(other[n])
-                read = self._reads.get(where, 0)
+                read = self._reads.get(where, 0) + (LATE_READS if is_final else 0)
                 if where == NOWHERE:
                     where, read = identity[0], self._reads.get(identity[0], 0) + SERVICE_READS
                 over = _Over(identity, bool(is_client[n]), counters, is_final, where, read, heir=second)

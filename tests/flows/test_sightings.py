@@ -8,6 +8,7 @@ import pytest
 
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.records.changes import Changes
+from flowmap.flows.seconds import LATE_READS
 from flowmap.flows.sightings import Sightings
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
@@ -200,12 +201,25 @@ def test_an_open_connection_is_no_second_of_a_closed_one() -> None:
     assert feed.counted == [110, 55, 5, 3]
 
 
-def test_a_closed_flow_is_followed_until_the_other_namespace_was_read() -> None:
+@pytest.mark.parametrize(("reads", "times"), [(0, 1), (1, 1), (LATE_READS, 1), (LATE_READS + 1, 2)])
+def test_reads_of_the_other_namespace_for_which_a_closed_flow_is_followed(reads: int, times: int) -> None:
+    """No read shows a socket that its application holds after the connection has ended."""
     feed = Feed()
     feed(replace(OF_CLIENT, kind=CLOSED))
-    feed.read(SERVER)
-    feed(replace(OF_SERVER, kind=CLOSED))  # so it is another one
-    assert feed.counted == [200, 100, 8, 4]
+    for _ in range(reads):
+        feed.read(SERVER)
+    feed(replace(OF_SERVER, kind=CLOSED))
+    assert feed.counted == [100 * times, 50 * times, 4 * times, 2 * times]
+
+
+@pytest.mark.parametrize(("reads", "counted"), [(0, [100, 50, 4, 2]), (1, [400, 350, 8, 4])])
+def test_after_a_read_only_counters_of_one_connection_follow(reads: int, counted: list[int]) -> None:
+    feed = Feed()
+    feed(replace(OF_CLIENT, kind=CLOSED))
+    for _ in range(reads):
+        feed.read(SERVER)
+    feed(replace(OF_SERVER, kind=CLOSED, counters=(300, 300, 4, 2)))
+    assert feed.counted == counted
 
 
 def test_the_second_goes_on_counting_when_the_namespace_of_the_first_is_not_read_any_more() -> None:

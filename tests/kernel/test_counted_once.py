@@ -74,6 +74,17 @@ for peer in peers:
 """
 """Makes ``count`` connections one after the other, and ``held`` more, which stay open until a line is read."""
 
+HOLD = """
+import socket, sys
+peer = socket.create_connection((sys.argv[1], 9092))
+peer.sendall(b"x" * 1000)
+peer.shutdown(socket.SHUT_WR)
+while peer.recv(1 << 16): pass
+print("sent", flush=True)
+sys.stdin.readline()
+"""
+"""Makes a connection that is over, and holds its socket until a line is read."""
+
 ABANDON = """
 import socket, sys
 peer = socket.create_connection((sys.argv[1], 9092))
@@ -282,6 +293,20 @@ def test_a_connection_of_the_host_with_a_namespace_is_one(pods: Pods, tmp_path: 
         finally:
             host.kill()
             host.communicate()
+
+
+def test_a_socket_that_is_held_after_the_end(pods: Pods, tmp_path: Path) -> None:
+    """No full read shows it. The server's socket counts when it is closed, the client's much later."""
+    with (
+        reading(pods, tmp_path, [pods.client, pods.server], "sockets") as one,
+        program(pods.server, SERVE, SERVER, 700),
+        program(pods.client, HOLD, SERVER) as client,
+    ):
+        one.settle()
+        assert one.accounting.observed == [1000, 700]
+        finish(client)
+        one.settle()
+        assert one.accounting.observed == [1000, 700]
 
 
 def test_a_connection_that_is_closed_while_the_server_sends(pods: Pods, tmp_path: Path) -> None:
