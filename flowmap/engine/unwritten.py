@@ -27,8 +27,7 @@ def first_end(table: FlowTable) -> float | None:
     They wait for a decision, or until the kernel drops their entries.
     """
     columns, rows = table.columns, table.live()
-    ended = columns.flags[rows] & _OPEN_OR_ENDED != _OPEN
-    rows = rows[ended & (columns.series[rows] != IGNORED)]
+    rows = rows[~_is_open(table, rows) & (columns.series[rows] != IGNORED)]
     return float(columns.ended_by[rows].min()) if len(rows) else None
 
 
@@ -51,13 +50,19 @@ def leave_all(table: FlowTable, journal: Journal | None, decisions: Mapping[int,
     _leave(table, journal, rows, {0: Decision(State.FAILED, NO_OWNERS, {}, now, STOPPED)})
 
 
+def _is_open(table: FlowTable, rows: Rows) -> Mask:
+    """Not those of which the kernel still has the entry of a closed connection."""
+    is_open: Mask = table.columns.flags[rows] & _OPEN_OR_ENDED == _OPEN
+    return is_open
+
+
 def _waits(table: FlowTable, rows: Rows) -> Mask:
     waits: Mask = (table.columns.series[rows] == PENDING) | bursts.is_unconfirmed(table.columns, rows)
     return waits
 
 
 def _leave(table: FlowTable, journal: Journal, rows: Rows, decisions: Mapping[int, Decision]) -> None:
-    is_open = table.columns.flags[rows] & _OPEN != 0
+    is_open = _is_open(table, rows)
     if len(ended := rows[~is_open]):
         journal.left(table, ended, decisions)
     if len(alive := rows[is_open]):

@@ -153,6 +153,16 @@ class HistoryStore:
         with translated(self.path):
             return StoredInterval.read(database, "closed_at IS NULL")
 
+    def ended_since(self, since: float) -> Iterator[ClosedFlows]:
+        """The flows of readable blocks with one that ended after ``since`` (seconds since the epoch), newest first."""
+        database = self._usable()
+        with translated(self.path):
+            wanted = (round(since * MICROSECONDS),)
+            found = database.execute("SELECT seq FROM block WHERE last >= ? ORDER BY seq DESC", wanted).fetchall()
+        for (seq,) in found:
+            with contextlib.suppress(DecodeError):
+                yield block.Block(self._data(database, seq)).flows()
+
     def size(self) -> int:
         """Bytes of the file, its log and its index on disk."""
         return sum(size_of(self.path + suffix) for suffix in ("", "-wal", "-shm"))

@@ -23,6 +23,7 @@ from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import FlowTable
 from flowmap.history import clock
 from flowmap.history.closed_flows import MICROSECONDS, ClosedFlows, CopiedFlows, convert, copy_flows
+from flowmap.history.earlier import KNOWN_FOR, LINGER, EarlierConnections
 from flowmap.history.file import Limits
 from flowmap.history.intervals import StoredInterval, on_scale
 from flowmap.history.store import HistoryStore
@@ -109,6 +110,8 @@ class HistoryWriter(threading.Thread):
         self._handed = 0  # flows queued since startup
         self._waiting = ClosedFlows.concatenate(())  # converted flows; used by this thread only
         self._since = float("inf")  # when the oldest waiting entry arrived
+        self._earlier: EarlierConnections | None = None
+        self._earlier_until = time.monotonic() + KNOWN_FOR
         self._stopping = False
         self._suspected: HistoryError | None = None
         self._growing: dict[Question, float] = {}  # monotonic start of the growing interval in the file
@@ -126,9 +129,13 @@ class HistoryWriter(threading.Thread):
         *,
         open_until: Times | None = None,
     ) -> None:
-        """Queue flows that the table frees now, with their decisions.
+        """Queue flows that the table frees now, with their decisions. What an earlier daemon wrote is left out.
 
         ``open_until``: the daemon stops while they are open; they were alive until these monotonic instants."""
+        if open_until is None and self._earlier is not None:
+            rows = rows[~self._earlier.have(table, rows)]
+            if time.monotonic() > self._earlier_until:
+                self._earlier = None
         with self._lock:
             room = max(0, self._max_queued - self.figures.queued)
             self.figures.queued += min(room, len(rows))
@@ -175,6 +182,8 @@ class HistoryWriter(threading.Thread):
                 restored = on_scale(interval.interval, -scale)
                 self._growing[interval.question] = restored.first_asked
                 known.append((interval.question, restored))
+            since = time.monotonic() + epoch - LINGER
+            self._earlier = EarlierConnections(self._store.ended_since(since), since=round(since * MICROSECONDS))
         except HistoryError as error:
             self._failed(error)
         return known

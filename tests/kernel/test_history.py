@@ -85,6 +85,25 @@ def test_history_survives_a_restart(machine: Host, tmp_path: Path) -> None:
             assert daemon.stop() == 0
 
 
+def test_a_connection_that_was_over_before_a_restart_is_in_the_history_once(machine: Host, tmp_path: Path) -> None:
+    """The kernel keeps its entry for two minutes, and the next daemon sees it."""
+    history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
+    machine.inside.sysctl("net.netfilter.nf_conntrack_tcp_timeout_time_wait", 25)
+    with machine.daemon(**history) as daemon:
+        for _ in range(5):
+            machine.exchange(ORDERS, SERVICE, PORT, 100)
+        until(lambda: len(daemon.json("/api/v1/flows")["flows"]) == 5, "they are seen")
+        assert daemon.stop() == 0
+    machine.exchange(STRANGER, SERVICE, PORT, 100)  # no daemon sees it: the next one finds its entry
+    with machine.daemon(**history) as daemon:
+        until(lambda: len(daemon.json("/api/v1/flows")["flows"]) == 6, "all entries are still there")
+        until(lambda: not daemon.json("/api/v1/flows")["flows"], "and end")
+        kept = daemon.json("/api/v1/flows?from=1h")["flows"]
+        found = sorted((flow["client"]["ip"], flow["startedAt"] is None, flow["receiveBytes"] > 200) for flow in kept)
+        assert found == [(ORDERS, False, True)] * 5 + [(STRANGER, True, False)]
+        assert daemon.stop() == 0
+
+
 def test_a_closed_connection_keeps_its_owner(machine: Host, tmp_path: Path) -> None:
     history: dict[str, Any] = {"history": {"path": str(tmp_path / "history.db")}}
     with machine.daemon(**history) as daemon:
