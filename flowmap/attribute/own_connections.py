@@ -1,4 +1,4 @@
-"""flowmap's own connections to control planes, which no deployment makes: no question is about them.
+"""flowmap's own connections, which no deployment makes: no question is about them. Most are to control planes.
 
 The daemon knows both endpoints of a connection when it is made, a moment after a source may have seen its first packet.
 So a connection to such a control plane is not asked about in its first :data:`HOLD` seconds. Connections of other

@@ -138,7 +138,7 @@ class SpecialEndpoints:
         self._own = OwnConnections(table)
 
     def note_own(self, made: tuple[Pair, ...], now: float) -> None:
-        """flowmap has just made these connections to control planes."""
+        """flowmap has just made these connections to control planes, or to the servers of its fleet."""
         self._own.note(made, now)
         self.resumed(self._table.live())
 
@@ -218,7 +218,7 @@ class SpecialEndpoints:
         rows = rows[self.holds(rows)]  # another flow may have taken the row since
         own = self._own.among(rows)
         if own.any():
-            cause = "a call of flowmap itself to its control plane"
+            cause = "a connection of flowmap itself: to its control plane, or to the servers of its fleet"
             yield Decision(State.UNKNOWN, NO_OWNERS, {}, now, cause, OWN_REASON), rows[own]
         rows = rows[~own]
         of_client, of_service = (self._kinds[numbers[rows]] for numbers in (columns.client, columns.service))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.errors import FleetError
 from flowmap.fleet.requests import PARTS
 
@@ -208,8 +209,16 @@ def connect(address: ServerAddress) -> Redis:
         socket_connect_timeout=TIMEOUT,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
+        redis_connect_func=_connected,
         **encrypted,
     )
+
+
+async def _connected(connection: Any) -> None:
+    """Called by the client for a connection that was just made."""
+    stream = connection._writer
+    OWN_CALLS.note(stream.get_extra_info("sockname"), stream.get_extra_info("peername"))
+    await connection.on_connect()
 
 
 def _readable(name: str, path: str | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.errors import FleetError
 from flowmap.fleet.exchange import VERSION, Exchange, Reply
 from flowmap.fleet.server import Server, ServerAddress
@@ -64,6 +65,13 @@ def test_an_exchange(server: ValkeyServer) -> None:
     reply = exchange(server.address)
     assert (reply.epoch, reply.hosts, reply.missing, reply.queued, reply.tickets) == ("e", 1, 0, 0, ())
     assert reply.rate == 10.0 and reply.token_in == 0.0
+
+
+def test_its_connections_are_known_as_flowmaps_own(server: ValkeyServer) -> None:
+    list(OWN_CALLS.take())
+    exchange(server.address)
+    ((local, remote),) = OWN_CALLS.take()
+    assert str(remote) == f"127.0.0.1:{server.port}" and local.port
 
 
 def test_a_user_limited_to_the_prefix_can_do_everything(server: ValkeyServer, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The connections that this process makes to control planes and to what gives their keys."""
+"""The connections that this process makes: to control planes, what gives their keys, and the servers of a fleet."""
 
 from __future__ import annotations
 
