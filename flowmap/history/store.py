@@ -67,6 +67,9 @@ class HistoryStore:
         self.set_aside = 0
         """Number of broken files renamed since startup."""
         self.last_set_aside = ""
+        self.interrupted = False
+        """Whether the daemon that had the file before did not stop properly."""
+        self._begun = False
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._unreadable: set[int] = set()
@@ -213,8 +216,26 @@ class HistoryStore:
                 database.execute(f"PRAGMA user_version = {VERSION}")
         with self._transaction(database):
             spool.set_up(database)
+            self._begin_run(database)
         self._shrink(database)
         database.execute(f"PRAGMA max_page_count = {self.limits.pages}")
+
+    def _begin_run(self, database: sqlite3.Connection) -> None:
+        """Note that a daemon has the file. The table has one row; files of an earlier flowmap have none."""
+        database.execute("CREATE TABLE IF NOT EXISTS run (stopped INTEGER NOT NULL)")
+        before = database.execute("SELECT stopped FROM run").fetchone()
+        if before is None:
+            database.execute("INSERT INTO run VALUES (0)")
+        elif not self._begun:
+            self.interrupted = not before[0]
+            database.execute("UPDATE run SET stopped = 0")
+        self._begun = True
+
+    def end_run(self) -> None:
+        """Note that the daemon stops properly, with everything written."""
+        database = self._usable()
+        with self._transaction(database):
+            database.execute("UPDATE run SET stopped = 1")
 
     def _shrink(self, database: sqlite3.Connection) -> None:
         """Shrink the file to the limit, which may be lower than before."""

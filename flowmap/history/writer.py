@@ -6,6 +6,7 @@ could not be written for long or a burst is too large, flows are lost. They are 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -32,6 +33,10 @@ log = logging.getLogger(__name__)
 
 FLUSH_EVERY = 5.0
 """Seconds after which flows are written even if they do not fill a block. A crash can lose as much."""
+INTERRUPTED = (
+    "the daemon before this one was killed: connections that were open then, or had closed in the two minutes before, "
+    "are missing in the file"
+)
 MAX_QUEUED = 1 << 18
 """Largest number of flows waiting to be written, some 120 bytes of memory each."""
 MAX_CHANGES = 50_000
@@ -176,6 +181,9 @@ class HistoryWriter(threading.Thread):
         try:
             self._reopen()
             self._succeeded()
+            if self._store.interrupted:
+                log.warning("history: %s", INTERRUPTED)
+                self.figures.notes["interrupted"] = INTERRUPTED
             epoch = self._epoch()
             for interval in self._store.growing_intervals():
                 scale = interval.epoch if interval.boot == self._boot else epoch
@@ -370,5 +378,8 @@ class HistoryWriter(threading.Thread):
         if left:
             self.figures.lost[self._failing or "stopped"] += left
             log.warning("history: %d flows were lost: %s", left, self._failing or "stopped")
+        elif self._stopping and self._store.is_open:
+            with contextlib.suppress(HistoryError):
+                self._store.end_run()
         self._store.close()
         self.figures.up = False

@@ -82,6 +82,22 @@ def test_file_mode(path: str) -> None:
         os.umask(old)
 
 
+def test_a_daemon_that_did_not_stop_properly_is_noticed(path: str) -> None:
+    first = opened(path)
+    assert not first.interrupted
+    first.close()
+    first.open()
+    assert not first.interrupted, "it was the same daemon"
+    first.close()
+    killed = opened(path)
+    assert killed.interrupted
+    killed.end_run()
+    killed.close()
+    last = opened(path)
+    assert not last.interrupted
+    last.close()
+
+
 @pytest.mark.parametrize("size", [1 << 20, 2 << 20])
 def test_size_limit_deletes_the_oldest(path: str, size: int) -> None:
     limits = Limits(retain=1e9, max_size=size)

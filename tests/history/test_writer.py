@@ -84,6 +84,20 @@ def test_all_flows_are_written_at_the_end(tmp_path: Path) -> None:
     assert flows[4].view.transmit_bytes == 7
 
 
+def test_a_daemon_that_was_killed_is_told_of(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    for _ in range(2):
+        stopped = RecordedAccounting(path)
+        assert not stopped.writer.figures.notes
+        stopped.stop()
+    killed = HistoryStore(str(path), LIMITS)
+    killed.open()
+    killed.close()
+    following = RecordedAccounting(path)
+    assert "killed" in following.writer.figures.notes["interrupted"]
+    following.stop()
+
+
 def test_a_burst_without_an_answer_is_a_flow_of_its_own_at_the_end(recorded: RecordedAccounting) -> None:
     """The bytes that an answer covers keep their decision, those after it have none, and no byte is missing."""
     day, udp = recorded.day, replace(FLOW, protocol=17, counters=(90, 9, 1, 1))
