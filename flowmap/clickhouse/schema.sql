@@ -114,7 +114,8 @@ CREATE TABLE IF NOT EXISTS deployment_names_1 (
     seen DateTime64(6, 'UTC')
 ) ENGINE = ReplacingMergeTree(seen) ORDER BY key;
 
--- How far each host is: everything that ended before `complete_until` is in `ends_1`, or counted in `lost`.
+-- How far each host is: everything that ended before `complete_until` is in `ends_1`, or counted in `lost`. In 2200: the
+-- host was stopped and has sent everything.
 CREATE TABLE IF NOT EXISTS hosts_1 (
     host LowCardinality(String),
     spool UInt64,

@@ -45,6 +45,8 @@ MOST_NAMES = 100_000
 NAMES_AGAIN = 600 * MICROSECONDS
 """Time in µs after which an unchanged name is sent again: another host may have sent a former one since."""
 LOG_EVERY = 60.0
+FOR_GOOD = 7258118400.0
+"""2200-01-01: ``complete_until`` of a host that was stopped and has sent everything."""
 
 
 class Unwritten(NamedTuple):
@@ -117,6 +119,7 @@ class Sender(threading.Thread):
         self._clock = clock
         self._retry_first = self._pause = retry_first
         self._stopping = threading.Event()
+        self._whole = False
         self._last: Position | None = None
         self._unsaved: tuple[int, int] = (0, 0)
         self._reported: set[int] = set()  # history files of this process
@@ -125,8 +128,13 @@ class Sender(threading.Thread):
         self._reported_at = float("-inf")
         self._logged_at = float("-inf")
 
-    def stop(self) -> None:
-        """Send one batch more, and end the thread. What is not sent yet stays in the history file."""
+    def stop(self, *, whole: bool) -> None:
+        """Send one batch more, report how far this host is, and end. What is not sent yet stays in the history file.
+
+        ``whole``: no flow of this host will be written to the file any more. If all were sent, the host is reported as
+        complete for good: until its next start.
+        """
+        self._whole = whole
         self._stopping.set()
 
     def run(self) -> None:
@@ -134,7 +142,7 @@ class Sender(threading.Thread):
         try:
             while not self._stopping.wait(wait):
                 wait = self.turn()
-            if self.figures.up:
+            if self.figures.up or not self.figures.failures:
                 self.turn()
         except Exception:  # a defect here must stop the sending only
             log.exception(
@@ -253,11 +261,12 @@ class Sender(threading.Thread):
         self._names |= {key: (owner.name, seen) for key, (owner, seen) in news.items()}
 
     def _report(self) -> None:
-        """Report how far this host is, now and then."""
+        """Report how far this host is, now and then and at the end."""
         now = time.monotonic()
-        if now - self._reported_at < REPORT_EVERY and self.figures.up:
+        if now - self._reported_at < REPORT_EVERY and self.figures.up and not self._stopping.is_set():
             return
         position, figures = self._look(), self.figures
+        for_good = self._stopping.is_set() and self._whole and not position.waiting
         if self._reported:
             self._note_namesake()
         self._reported.add(position.file)
@@ -265,7 +274,7 @@ class Sender(threading.Thread):
             "host": self._origin.host,
             "spool": position.file,
             "seen": self._clock(),
-            "complete_until": figures.complete_until,
+            "complete_until": FOR_GOOD if for_good else figures.complete_until,
             "sent": max(0, position.handed - 1 - position.lost),
             "lost": position.lost + self._unwritten_lost,
             "waiting": position.waiting,

@@ -35,8 +35,11 @@ EXIT_OK, EXIT_FAILURE, EXIT_CONFIG = 0, 1, 78
 STOP_SECONDS = 4.5
 """Longest time from SIGTERM to the exit of the process."""
 ENGINE_SECONDS = 3.0
-SEND_SECONDS = 1.0
 """Part of these in which the engine may read the last counters."""
+SEND_SECONDS = 2.0
+"""Part of these in which the last flows may be sent to the store."""
+REST_SECONDS = 0.5
+"""Part of these that is left for what comes after the server."""
 POLL_SECONDS = 0.01
 """Pause between two checks whether a thread has ended."""
 UNLIMITED = OneRun()
@@ -246,14 +249,22 @@ async def _shut_down(pipeline: Pipeline, last_resort: _LastResort) -> None:
         pipeline.history_writer.stop()
         await _wait_for(pipeline.history_writer, STOP_SECONDS)
     if pipeline.store is not None and pipeline.store.sender.is_alive():
-        pipeline.store.sender.stop()  # the last flows are sent now or after the next start
-        await _wait_for(pipeline.store.sender, SEND_SECONDS)
+        pipeline.store.sender.stop(whole=_everything_is_written(pipeline))
+        # The last flows are sent now or after the next start.
+        await _wait_for(pipeline.store.sender, min(SEND_SECONDS, deadline - time.monotonic() - REST_SECONDS))
     pipeline.backend.close()
     await pipeline.resolver.aclose()
     await pipeline.control.plane.aclose()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(pipeline.server.stop(), max(0.1, deadline - time.monotonic() - 0.5))
+        await asyncio.wait_for(pipeline.server.stop(), max(0.1, deadline - time.monotonic() - REST_SECONDS))
     pipeline.page_workers.shutdown(wait=False)
+
+
+def _everything_is_written(pipeline: Pipeline) -> bool:
+    """Whether the history file has every flow of this run, or counts it as lost."""
+    engine, writer = pipeline.engine, pipeline.history_writer
+    stopped = not engine.is_alive() and engine.failure is None
+    return stopped and writer is not None and not writer.is_alive() and writer.first_end() is None
 
 
 async def _wait_for(thread: threading.Thread, seconds: float) -> None:

@@ -53,6 +53,12 @@ def test_questions_find_something(filled: Store, block: str) -> None:
     assert filled.engine.rows(block)
 
 
+def test_a_host_that_is_gone_for_good_is_removed(filled: Store) -> None:
+    (block,) = (block for block in BLOCKS if block.startswith("DELETE "))
+    filled.engine.execute(block)
+    assert filled.engine.rows("SELECT host FROM hosts") == [["early"]]
+
+
 @pytest.mark.parametrize("statement", RIGHTS)
 def test_rights_are_valid_statements(store: Store, statement: str) -> None:
     """The engine in one process has no users, so they are parsed only."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import Any
 import pytest
 
 from flowmap.clickhouse.bodies import Origin
-from flowmap.clickhouse.sender import SETTLING, Sender, Unwritten
+from flowmap.clickhouse.reader import StoreReader
+from flowmap.clickhouse.sender import FOR_GOOD, SETTLING, Sender, Unwritten
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.history.file import Limits
 from flowmap.history.spool import Spool
 from tests.clickhouse.engine import Engine
 from tests.clickhouse.hosts import Host, flows
 from tests.clickhouse.stand_in import PASSWORD, StandIn
+from tests.clickhouse.store import EngineStore
 from tests.support.closed_flows import NOW, Flow, X, Y, closed, replace, spread
 
 
@@ -328,10 +331,41 @@ def test_the_thread_sends_and_stops(host: Host) -> None:
     sender.start()
     until_sent(sender, 1)
     host.write(*flows(2))
-    sender.stop()
+    sender.stop(whole=True)
     sender.join(20)
     assert not sender.is_alive()
     assert host.ports() == [1, 2]
+
+
+STOPS = [
+    (True, 9, [], 0),
+    (False, 9, [], 0),
+    (True, 1, [], 1),
+    (True, 9, ["", "500"], 0),
+]
+
+
+@pytest.mark.parametrize(("whole", "most", "faults", "waiting"), STOPS)
+def test_a_host_that_was_stopped(
+    host: Host, monkeypatch: pytest.MonkeyPatch, whole: bool, most: int, faults: list[str], waiting: int
+) -> None:
+    """It is complete for good if it has sent everything. ``most``: flows of a batch; ``faults``: of the last one."""
+    monkeypatch.setattr("flowmap.clickhouse.sender.MOST_FLOWS", most)
+    engine, sender = host.stand_in.engine, host.sender
+    sender.turn()
+    for port in (1, 2):
+        host.write(*flows(port))
+    host.stand_in.faults.extend(faults)
+    sender.stop(whole=whole)
+    sender.run()
+    everything = whole and most > 1 and not faults
+    seen = f"SELECT host, toFloat64(complete_until) = {FOR_GOOD}, waiting FROM hosts"
+    assert engine.rows(seen) == [["web-1", int(everything), waiting]]
+    now = time.time() + 3600
+    reader = StoreReader(EngineStore(engine), translated_ends=True, clock=lambda: now)
+    assert ["is behind" in line for line in reader.missing(now - 60, now, rows=True)] == [True] * (not everything)
+    host.restarted().turn()
+    assert engine.rows("SELECT count(), max(complete_until) < now64(6) FROM hosts") == [[1, 1]]
 
 
 def until_sent(sender: Sender, flows: int) -> None:

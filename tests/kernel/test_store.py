@@ -144,6 +144,8 @@ def test_sums_over_the_fleet_are_what_the_kernel_counted(fleet: Fleet) -> None:
         assert failures >= 4, "the faults were met"
         for daemon in daemons.values():
             assert daemon.stop() == 0
+        behind = "SELECT host FROM hosts WHERE complete_until < now64(6) + toIntervalDay(1)"
+        assert fleet.engine.rows(behind) == [], "they were stopped and have sent everything"
 
 
 def sent(daemons: dict[str, Daemon]) -> dict[str, int]:
