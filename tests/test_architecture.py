@@ -135,7 +135,7 @@ ELSEWHERE: dict[str, str] = {
     "daemon.opener": "kernel/test_namespaces.py",
     "engine.peer_names": "engine/test_accounting.py",
     "engine.commands": "engine/test_accounting.py",
-    "flows.reads": "flows/test_namespaces.py",
+    "flows.namespaces.reads": "flows/namespaces/test_numbering.py",
     "fleet.admission": "fleet/test_server.py",
     "fleet.calling": "fleet/test_waiting.py",
     "fleet.calls": "fleet/test_server.py",

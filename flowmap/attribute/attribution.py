@@ -36,12 +36,12 @@ from flowmap.attribute.continuity import Continuity
 from flowmap.attribute.deciding import Deciding
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
-from flowmap.attribute.inference import Inference
-from flowmap.attribute.narrowing import Narrowing
+from flowmap.attribute.narrowing.inference import Inference
+from flowmap.attribute.narrowing.ties import Narrowing
 from flowmap.attribute.owner_state import is_undecided, may_be_named
 from flowmap.attribute.questions import Owners, Question, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.attribute.special.addresses import SpecialEndpoints
 from flowmap.attribute.unproven import Unproven
 from flowmap.attribute.waits import pending_for
 from flowmap.flows import bursts

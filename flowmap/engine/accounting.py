@@ -46,9 +46,9 @@ from flowmap.flows import bursts
 from flowmap.flows.columns import IGNORED, PENDING, Row
 from flowmap.flows.filter import Filter
 from flowmap.flows.index.hash_index import Rows
+from flowmap.flows.namespaces.sightings import Sightings
 from flowmap.flows.records.batch import FlowBatch
 from flowmap.flows.records.changes import Changes
-from flowmap.flows.sightings import Sightings
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.deployment import DeploymentInfo, DeploymentKey, Owner, State
 from flowmap.model.namespace import OWN

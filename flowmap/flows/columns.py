@@ -70,7 +70,7 @@ class FlowColumns:
         self.server_high = np.zeros(n, np.uint64)
         self.server_low = np.zeros(n, np.uint64)
         self.ports = np.zeros(n, np.uint64)  # with zone and protocol, packed: see ``flows.index.ports``
-        self.namespace = np.zeros(n, np.uint32)  # see ``flowmap.flows.namespaces``
+        self.namespace = np.zeros(n, np.uint32)  # see ``flowmap.flows.namespaces.numbering``
         self.namespaced = False  # whether any row ever had another one than 0; until then nothing is written there
         self.id = np.zeros(n, np.uint64)
         # Written only for flows with NAT.

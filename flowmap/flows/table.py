@@ -33,9 +33,9 @@ from flowmap.flows.index.endpoints import EndpointTable
 from flowmap.flows.index.hash_index import Hasher, Hashes, KeyIndex, Rows
 from flowmap.flows.index.ports import TCP
 from flowmap.flows.index.superseded import Superseded
-from flowmap.flows.namespaces import Namespaces
+from flowmap.flows.namespaces.numbering import Namespaces
+from flowmap.flows.namespaces.reads import FullReads
 from flowmap.flows.new_flows import applicable, count_refused, note_flags, opening_flags, write_translation
-from flowmap.flows.reads import FullReads
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, Moment, Shed, joined
 from flowmap.flows.records.moments import note_moments

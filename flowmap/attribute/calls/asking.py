@@ -12,7 +12,7 @@ from flowmap.attribute.calls.schedule import UNKNOWN_CHANGES, AnswerChanges, Sch
 from flowmap.attribute.continuity import Continuity
 from flowmap.attribute.questions import Question, Shape, endpoint_questions
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.attribute.special.addresses import SpecialEndpoints
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.table import NEVER, FlowTable
 

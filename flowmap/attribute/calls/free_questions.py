@@ -17,7 +17,7 @@ from flowmap.attribute.answers.new_answers import NewAnswers
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.questions import Question
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.attribute.special.addresses import SpecialEndpoints
 from flowmap.flows.columns import IGNORED, Row
 from flowmap.flows.table import FlowTable
 

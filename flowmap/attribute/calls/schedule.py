@@ -9,7 +9,7 @@ When an endpoint is due:
     while its answer could decide a flow          ``recheck`` later
     service endpoint of unowned clients only      not before one of its clients has an owner, or has no answer yet
     special address, flowmap's own calls          never
-    to a control plane, perhaps an own call       :data:`~flowmap.attribute.own_connections.HOLD` later
+    to a control plane, perhaps an own call       :data:`~flowmap.attribute.special.own_connections.HOLD` later
 
 An answer could decide a flow that began or ended after the last answer was asked for. The client comes first: its
 service endpoint is asked about if the client's answers do not decide. An open flow without an owner may still get one
@@ -38,10 +38,10 @@ import numpy.typing as npt
 
 from flowmap.attribute.calls.selection import first_few
 from flowmap.attribute.decisions import CODE
-from flowmap.attribute.own_connections import HOLD
 from flowmap.attribute.owner_state import is_undecided
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.attribute.special_addresses import SpecialEndpoints
+from flowmap.attribute.special.addresses import SpecialEndpoints
+from flowmap.attribute.special.own_connections import HOLD
 from flowmap.flows.bursts import life_end
 from flowmap.flows.columns import IGNORED, FlowColumns, Mask, Row
 from flowmap.flows.index.hash_index import Rows

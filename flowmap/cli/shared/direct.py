@@ -20,7 +20,7 @@ from flowmap.attribute.questions import (
     connection_questions,
     state_of,
 )
-from flowmap.attribute.special_addresses import SpecialAddresses
+from flowmap.attribute.special.addresses import SpecialAddresses
 from flowmap.config import Config, load, require_control_plane
 from flowmap.control.alibaba.api.client import ControlClient, DeploymentsAnswer
 from flowmap.control.alibaba.control_plane import ask_owners, describe

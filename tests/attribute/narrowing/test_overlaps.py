@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowmap.attribute.answers.lifetimes import lifetimes_of
-from flowmap.attribute.overlaps import Connections, Unproven
+from flowmap.attribute.narrowing.overlaps import Connections, Unproven
 from flowmap.flows.columns import Row
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.records.batch import RecordKind

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.decisions import Decision
-from flowmap.attribute.own_connections import OwnConnections, Pair
 from flowmap.attribute.settings import AttributionSettings
+from flowmap.attribute.special.own_connections import OwnConnections, Pair
 from flowmap.flows.bursts import is_unconfirmed
 from flowmap.flows.columns import PENDING, Mask, Row
 from flowmap.flows.filter import LOOPBACK, Network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows.places import NOWHERE, SEVERAL, Places
+from flowmap.flows.namespaces.places import NOWHERE, SEVERAL, Places
 from flowmap.model.address import Address
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from flowmap.flows.namespaces.seconds import LATE_READS
+from flowmap.flows.namespaces.sightings import Sightings
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.records.changes import Changes
-from flowmap.flows.seconds import LATE_READS
-from flowmap.flows.sightings import Sightings
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from flowmap.model.workload import Local, Workload
@@ -291,7 +291,7 @@ def test_the_server_behind_nat_is_found_by_its_endpoints_after_it() -> None:
 
 
 def test_closed_flows_above_the_limit_wait_no_longer_and_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.flows.seconds.LIMIT", 1)
+    monkeypatch.setattr("flowmap.flows.namespaces.seconds.LIMIT", 1)
     feed = Feed()
     feed(replace(OF_CLIENT, kind=CLOSED))
     assert feed.sightings.forgotten == 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from flowmap.attribute.answers.shape_stats import SOON
-from flowmap.attribute.inference import PROOF_WAIT
+from flowmap.attribute.narrowing.inference import PROOF_WAIT
 from flowmap.attribute.questions import Question, Shape
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.engine.commands import Decide, TakeStep
@@ -404,7 +404,7 @@ def test_a_wait_ends_without_a_full_read(confirm: str) -> None:
 
 
 def test_a_late_proof_narrows_a_part_of_many_flows_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowmap.attribute.inference.REVIEWED_AT_ONCE", 10)
+    monkeypatch.setattr("flowmap.attribute.narrowing.inference.REVIEWED_AT_ONCE", 10)
     run = Tracked({1: {A}, 2: {B, C}})
     idle = run.open_early(2, sends=False)
     flows = [run.open(f"10.0.0.{n % 3 + 1}", 1) for n in range(60)]

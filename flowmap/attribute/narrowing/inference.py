@@ -29,7 +29,7 @@ from flowmap.attribute.answers.timeline import NO_OWNERS
 from flowmap.attribute.deciding import INFERRED, NOT_USERS
 from flowmap.attribute.decisions import CODE, Decision
 from flowmap.attribute.distinct import distinct_rows
-from flowmap.attribute.overlaps import Connections, Unproven, may_send
+from flowmap.attribute.narrowing.overlaps import Connections, Unproven, may_send
 from flowmap.attribute.questions import Owners, Shape, state_of
 from flowmap.attribute.settings import AttributionSettings
 from flowmap.flows.bursts import is_unconfirmed

@@ -27,10 +27,10 @@ from flowmap.flows.eviction import Evict
 from flowmap.flows.index.behind_nat import BehindNat
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import zones
-from flowmap.flows.places import Places
+from flowmap.flows.namespaces.places import Places
+from flowmap.flows.namespaces.seconds import Seconds
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.records.changes import Changes, joined
-from flowmap.flows.seconds import Seconds
 from flowmap.flows.table import NEVER, FlowTable
 from flowmap.model.namespace import OWN
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flowmap.attribute.own_connections import HOLD, LIMIT
 from flowmap.attribute.questions import Question, Shape
-from flowmap.attribute.special_addresses import OWN_REASON
+from flowmap.attribute.special.addresses import OWN_REASON
+from flowmap.attribute.special.own_connections import HOLD, LIMIT
 from flowmap.engine.commands import TakeStep
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address, Endpoint

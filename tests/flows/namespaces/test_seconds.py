@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from flowmap.flows.namespaces.sightings import Sightings
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.flows.records.changes import Changes
-from flowmap.flows.sightings import Sightings
 from flowmap.flows.table import FlowTable
 from flowmap.model.address import Address
 from tests.support.records import Record, batch_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowmap.flows import namespaces
-from flowmap.flows.namespaces import Namespaces
+from flowmap.flows.namespaces import numbering
+from flowmap.flows.namespaces.numbering import Namespaces
 from flowmap.flows.records.batch import Flag, RecordKind
 from flowmap.model.namespace import NetworkNamespace
 from tests.support.flow_table import bytes_of, started
@@ -92,7 +92,7 @@ def test_a_namespace_can_be_named_later() -> None:
 
 
 def test_namespaces_without_flows_are_dropped_at_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(namespaces, "LIMIT", 2)
+    monkeypatch.setattr(numbering, "LIMIT", 2)
     feed = started()
     feed(BLUE)
     known = feed.table.namespaces

@@ -1,6 +1,6 @@
 """The seconds of flows: sockets whose bytes the flow of another network namespace counts.
 
-See ``flowmap.flows.sightings`` for the rules.
+See ``flowmap.flows.namespaces.sightings`` for the rules.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from flowmap.flows.columns import FlowColumns, FlowKeys, Mask, Row, key_columns
 from flowmap.flows.index.hash_index import Rows
 from flowmap.flows.index.ports import TCP, swapped
-from flowmap.flows.places import NOWHERE, Places
+from flowmap.flows.namespaces.places import NOWHERE, Places
 from flowmap.flows.records.batch import Flag, FlowBatch, RecordKind
 from flowmap.flows.table import FlowTable
 

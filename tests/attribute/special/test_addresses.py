@@ -7,7 +7,7 @@ import pytest
 
 from flowmap.attribute.questions import Semantics, Shape
 from flowmap.attribute.settings import AttributionSettings
-from flowmap.attribute.special_addresses import KINDS, SpecialAddresses
+from flowmap.attribute.special.addresses import KINDS, SpecialAddresses
 from flowmap.engine.commands import GiveUp, TakeStep
 from flowmap.flows.records.batch import RecordKind
 from flowmap.model.address import Address

@@ -1,0 +1,1 @@
+"""Endpoints about which no question is asked, and flowmap's own connections."""

@@ -1,0 +1,1 @@
+"""Flows of several network namespaces: whose they are, and each connection once."""
