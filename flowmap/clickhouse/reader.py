@@ -15,6 +15,7 @@ from flowmap.clickhouse import filters
 from flowmap.clickhouse.filters import Question, Value
 from flowmap.clickhouse.initialising import explained
 from flowmap.clickhouse.schema import ENDS
+from flowmap.clickhouse.server import NARROWER
 from flowmap.clickhouse.stored_rows import CONNECTION, MICROSECONDS, Row, keys_of, known, of_lookups, stored
 from flowmap.errors import HistoryError, QueryError
 from flowmap.history.stored import StoredFlow
@@ -39,6 +40,8 @@ BEHIND_AFTER = 240.0
 minute."""
 SUMMED_AFTER = 900.0
 """Seconds after which connections that ended are in the sums by minute: the server refreshes these every 5 minutes."""
+UNANSWERED = f"{NARROWER}; `flowmap fleet check` tests the server"
+"""What to do about a question that was not answered in time."""
 Place = tuple[int, int, int, str]
 """The end in µs, the history file, the number and the host of a connection: :data:`_ORDER`."""
 SLICE = 60.0
@@ -263,10 +266,12 @@ class StoreReader:
         return lines
 
     def _ask(self, sql: str, parameters: Mapping[str, Value]) -> list[list[Any]]:
-        """The rows of a query; a HistoryError says which flowmap can use the tables."""
+        """The rows of a query; a HistoryError says which flowmap can use the tables, or how to ask for less."""
         try:
             return self._store.rows(sql, parameters)
         except HistoryError as error:
+            if error.reason == "timeout":  # no second question: it would not be answered either
+                raise HistoryError(str(error), reason=error.reason, remedy=UNANSWERED) from error
             raise explained(error, self._store) from error
 
     def _rows(self, sql: str, question: Question) -> list[Row]:

@@ -22,7 +22,9 @@ from flowmap.errors import HistoryError, QueryError
 CONNECT_TIMEOUT = 5.0
 """Seconds for DNS, TCP and TLS."""
 QUERY_SECONDS = 8.0
-"""Time limit of a query, as of one of the local history."""
+"""Time limit of a query, as of one of the local history. The server keeps it."""
+LATE_SECONDS = 2.0
+"""Time after it in which the answer must arrive."""
 INSERT_SECONDS = 60.0
 """Time limit of an insert: a server under load merges parts first."""
 MOST_BYTES = 64 << 20
@@ -41,6 +43,7 @@ _REASONS = {
 """By the code of an exception: src/Common/ErrorCodes.cpp of ClickHouse."""
 _TOO_LONG = (159, 160, 307, 396)
 """A limit of a query: TIMEOUT_EXCEEDED, TOO_SLOW, TOO_MANY_BYTES, TOO_MANY_ROWS_OR_BYTES."""
+NARROWER = "narrow the question: a shorter time, or a smaller --limit"
 _REMEDIES = {
     "auth": "see user and password_file of history.clickhouse",
     "denied": "see the rights in flowmap/clickhouse/README.md",
@@ -48,6 +51,7 @@ _REMEDIES = {
     "disk_full": "give the server more disk",
     "tls": "see history.clickhouse.tls",
     "connect": "see history.clickhouse.url",
+    "timeout": "see whether the server hangs or has too much to do",
 }
 
 
@@ -72,12 +76,13 @@ class Server:
         self._client: httpx.Client | None = None
 
     def rows(
-        self, sql: str, parameters: Mapping[str, Value] | None = None, *, seconds: float = QUERY_SECONDS
+        self, sql: str, parameters: Mapping[str, Value] | None = None, *, seconds: float | None = None
     ) -> list[list[Any]]:
         """The rows of a query, tuples and arrays as lists. ``parameters``: for ``{name:Type}`` in it.
 
-        QueryError if it takes longer than ``seconds`` or the answer is over 64 MiB.
+        QueryError if it takes longer than ``seconds`` (default: :data:`QUERY_SECONDS`) or the answer is over 64 MiB.
         """
+        seconds = QUERY_SECONDS if seconds is None else seconds
         options = {
             "default_format": "JSONCompact",
             "output_format_json_quote_64bit_integers": "0",
@@ -88,7 +93,7 @@ class Server:
             "optimize_aggregation_in_order": "1",
             **{f"param_{name}": _written(value) for name, value in (parameters or {}).items()},
         }
-        answer = self._post(options, sql.encode(), seconds=seconds + 2)
+        answer = self._post(options, sql.encode(), seconds=seconds + LATE_SECONDS)
         try:
             found: list[list[Any]] = json.loads(answer)["data"]
         except (ValueError, KeyError, TypeError) as error:
@@ -183,9 +188,11 @@ class Server:
     def _unreached(self, error: Exception) -> HistoryError:
         text = str(error)[:200] or type(error).__name__
         encrypted = "SSL" in text or isinstance(error, ssl.SSLError) or isinstance(error.__cause__, ssl.SSLError)
-        late = isinstance(error, httpx.TimeoutException)
-        reason = "timeout" if late else "tls" if encrypted else "connect"
-        what = "no answer in time" if late else text
+        reason, what = "tls" if encrypted else "connect", text
+        if isinstance(error, httpx.ConnectTimeout):
+            reason, what = "connect", f"no connection within {CONNECT_TIMEOUT:g} s"
+        elif isinstance(error, httpx.TimeoutException):
+            reason, what = "timeout", "no answer in time"
         return HistoryError(f"{self.address.url}: {what}", reason=reason, remedy=_REMEDIES.get(reason, ""))
 
     def _refused(self, reply: httpx.Response) -> HistoryError | QueryError:
@@ -195,7 +202,7 @@ class Server:
         except ValueError:
             code = 0
         if code in _TOO_LONG:
-            return QueryError(f"the search of the store took too long or found too much; narrow the question ({text})")
+            return QueryError(f"the search of the store took too long or found too much; {NARROWER} ({text})")
         reason = _REASONS.get(code) or {401: "auth", 403: "denied"}.get(reply.status_code, "server")
         return HistoryError(f"{self.address.url}: {text}", reason=reason, remedy=_REMEDIES.get(reason, ""))
 

@@ -122,8 +122,11 @@ FAULTS = [
 ]
 
 
+ASKED = [("query", *CONNECTION), ("flows",), ("peers", "orders"), ("flows", "--by", "peer")]
+
+
 @pytest.mark.parametrize(("fault", "line"), FAULTS)
-@pytest.mark.parametrize("words", [("query", *CONNECTION), ("flows",), ("peers", "orders"), ("flows", "--by", "peer")])
+@pytest.mark.parametrize("words", ASKED)
 def test_a_store_that_cannot_be_asked(
     store: Store, stand_in: StandIn, ask: Ask, fault: str, line: str, words: tuple[str, ...]
 ) -> None:
@@ -131,6 +134,22 @@ def test_a_store_that_cannot_be_asked(
     status, out, err = ask(*words)
     assert (status, out) == (1, "")
     assert err.startswith("flowmap: http://127.0.0.1:") and err.count("\n") == 1 and line in err
+
+
+NARROWER = "narrow the question: a shorter time, or a smaller --limit; `flowmap fleet check` tests the server"
+HANGING = [*((words, NARROWER) for words in ASKED), (("check",), "see whether the server hangs or has too much to do")]
+
+
+@pytest.mark.parametrize(("words", "remedy"), HANGING)
+def test_a_store_that_hangs(
+    store: Store, stand_in: StandIn, ask: Ask, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], remedy: str
+) -> None:
+    """Nothing more is asked after a question without an answer."""
+    monkeypatch.setattr("flowmap.clickhouse.server.LATE_SECONDS", -7.9)
+    stand_in.faults.extend(["slow", "asked again"])
+    _, out, err = ask(*words)
+    assert "no answer in time" in out + err and remedy in out + err
+    assert list(stand_in.faults) == ["asked again"]
 
 
 WITHOUT_EFFECT = [

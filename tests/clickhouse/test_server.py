@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,6 +60,17 @@ def test_no_answer_in_time(server: Server, stand_in: StandIn) -> None:
         server.rows("SELECT 1", seconds=-1.9)  # 0.1 s with the margin of the client
     assert caught.value.reason == "timeout"
     stand_in.released.set()
+
+
+def test_no_connection_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something listens, and does not shake hands."""
+    monkeypatch.setattr("flowmap.clickhouse.server.CONNECT_TIMEOUT", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = Server(ServerAddress(f"https://127.0.0.1:{silent.getsockname()[1]}"))
+        with pytest.raises(HistoryError, match="no connection within 0.1 s") as caught:
+            server.rows("SELECT 1")
+        server.close()
+    assert (caught.value.reason, caught.value.remedy) == ("connect", "see history.clickhouse.url")
 
 
 def test_nobody_listens() -> None:
