@@ -12,7 +12,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, Protocol
@@ -44,6 +45,8 @@ SETTLING = 15.0
 MOST_NAMES = 100_000
 NAMES_AGAIN = 600 * MICROSECONDS
 """Time in µs after which an unchanged name is sent again: another host may have sent a former one since."""
+SILENT_AFTER = 10.0
+"""Seconds after which the server is reported for an exchange that is under way; a large insert may take 60 s."""
 LOG_EVERY = 60.0
 FOR_GOOD = 7258118400.0
 """2200-01-01: ``complete_until`` of a host that was stopped and has sent everything."""
@@ -90,6 +93,15 @@ class SenderFigures:
     """Every flow that ended before this was sent or is lost."""
     problem: str | None = None
     """Why the last exchange failed, or what else is wrong."""
+    asked_at: float | None = None
+    """Monotonic time at which the exchange that is under way began; None without one."""
+
+    def silence(self) -> str | None:
+        """For how long the server has not answered, in one line; None up to :data:`SILENT_AFTER`."""
+        asked_at = self.asked_at
+        if asked_at is None or (waited := time.monotonic() - asked_at) <= SILENT_AFTER:
+            return None
+        return f"the server has not answered for {waited:.0f} s; see whether it hangs or has too much to do"
 
 
 class Sender(threading.Thread):
@@ -205,13 +217,14 @@ class Sender(threading.Thread):
         if blocks:
             body = compress(b"".join(blocks))
             token = f"{self._origin.host}-{position.file}-{blake2b(body.data, digest_size=16).hexdigest()}"
-            self._server.insert(
-                f"INSERT INTO {ENDS} ({', '.join(bodies.COLUMNS)}) FORMAT Native",
-                body.data,
-                encoding=body.encoding,
-                token=token,
-                few=sent < FEW_FLOWS,
-            )
+            with self._exchange():
+                self._server.insert(
+                    f"INSERT INTO {ENDS} ({', '.join(bodies.COLUMNS)}) FORMAT Native",
+                    body.data,
+                    encoding=body.encoding,
+                    token=token,
+                    few=sent < FEW_FLOWS,
+                )
         self._confirmed(position, end, sent, self._spool.unreadable - unreadable)
         return True
 
@@ -288,7 +301,9 @@ class Sender(threading.Thread):
         """Note whether the newest report of this host is that of another daemon."""
         host = self._origin.host
         newest = f"SELECT argMax(spool, arrived) FROM {HOSTS} WHERE host = {{host:String}} HAVING count() > 0"
-        others = [spool for (spool,) in self._server.rows(newest, {"host": host}) if int(spool) not in self._reported]
+        with self._exchange():
+            found = self._server.rows(newest, {"host": host})
+        others = [spool for (spool,) in found if int(spool) not in self._reported]
         if not others:
             self._namesake = None
             return
@@ -299,7 +314,17 @@ class Sender(threading.Thread):
 
     def _insert_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         body = "\n".join(json.dumps(row) for row in rows).encode()
-        self._server.insert(f"INSERT INTO {table} ({', '.join(rows[0])}) FORMAT JSONEachRow", body, few=True)
+        with self._exchange():
+            self._server.insert(f"INSERT INTO {table} ({', '.join(rows[0])}) FORMAT JSONEachRow", body, few=True)
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Around each exchange with the server: others see how long it takes."""
+        self.figures.asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self.figures.asked_at = None
 
     def _failed(self, error: HistoryError) -> float:
         figures = self.figures

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowmap.clickhouse.bodies import LOOPBACK_AND_LINK, Origin
 from flowmap.clickhouse.reader import StoreReader
-from flowmap.clickhouse.sender import SETTLING, Sender, Unwritten
+from flowmap.clickhouse.sender import LOG_EVERY, SETTLING, Sender, Unwritten
 from flowmap.clickhouse.server import Server, ServerAddress
 from flowmap.config import Config
 from flowmap.export.peers import Peers
@@ -21,19 +22,23 @@ from flowmap.query.fleet import FleetQueries
 from flowmap.query.history import HistoryQueries
 from flowmap.sources.kinds import KINDS
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Store:
     """The store of a daemon, and the thread that sends to it."""
 
     url: str
     sender: Sender
+    _silent: bool = False
+    _logged_at: float = float("-inf")
 
     def report(self) -> StoreReport:
         """Figures for the page."""
         figures = self.sender.figures
         return StoreReport(
-            up=figures.up,
+            up=figures.up and figures.silence() is None,
             sent=figures.sent,
             batches=figures.batches,
             waiting=figures.waiting,
@@ -45,17 +50,28 @@ class Store:
 
     def status(self) -> StoreStatus:
         """State for the status answer."""
-        figures = self.sender.figures
+        figures, silence = self.sender.figures, self.sender.figures.silence()
         return StoreStatus(
             server=self.url,
-            up=figures.up,
+            up=figures.up and silence is None,
             flows_sent=figures.sent,
             flows_waiting=figures.waiting,
             flows_lost=sum(figures.lost.values()),
             oldest_waiting_at=figures.oldest,
             complete_until=figures.complete_until,
-            error=figures.problem,
+            error=silence or figures.problem,
         )
+
+    def check(self, now: float) -> None:
+        """Log that the server does not answer an exchange that is under way, and that it does again."""
+        silence = self.sender.figures.silence()
+        if silence is not None and not self._silent and now - self._logged_at >= LOG_EVERY:
+            self._silent, self._logged_at = True, now
+            log.warning("clickhouse: flows wait in the history: %s", silence)
+        elif silence is None and self._silent:  # the sender logs why an exchange failed
+            self._silent = False
+            if self.sender.figures.up:
+                log.info("clickhouse: the server answers again")
 
 
 def make_store(

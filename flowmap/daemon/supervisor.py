@@ -73,6 +73,8 @@ class Supervisor:
         """Check all parts once, log what changed and report to systemd."""
         now = time.monotonic()
         self._source_log.check(now)
+        if self._pipeline.store is not None:
+            self._pipeline.store.check(now)
         ready = self._pipeline.backend.ready()
         if ready and not self._was_ready:
             self._was_ready = True

@@ -161,7 +161,7 @@ class StoreReport:
     """Figures of what is sent to the store of all hosts, copied for the page."""
 
     up: bool
-    """Whether the last exchange with the store succeeded."""
+    """Whether the last exchange with the store succeeded, and none has been under way for long."""
     sent: int
     batches: int
     waiting: int

@@ -241,7 +241,7 @@ class StoreStatus:
     server: str
     """Its URL."""
     up: bool
-    """Whether the last exchange succeeded."""
+    """Whether the last exchange succeeded, and none has been under way for over 10 s."""
     flows_sent: int
     flows_waiting: int
     """Flows in the history file that are still to be sent."""

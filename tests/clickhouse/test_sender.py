@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from flowmap.clickhouse.bodies import Origin
 from flowmap.clickhouse.reader import StoreReader
 from flowmap.clickhouse.sender import FOR_GOOD, SETTLING, Sender, Unwritten
 from flowmap.clickhouse.server import Server, ServerAddress
+from flowmap.daemon.clickhouse import Store
 from flowmap.history.file import Limits
 from flowmap.history.spool import Spool
 from tests.clickhouse.engine import Engine
@@ -23,6 +25,7 @@ from tests.clickhouse.hosts import Host, flows
 from tests.clickhouse.stand_in import PASSWORD, StandIn
 from tests.clickhouse.store import EngineStore
 from tests.support.closed_flows import NOW, Flow, X, Y, closed, replace, spread
+from tests.support.scripted_source import until
 
 
 @pytest.fixture
@@ -369,9 +372,31 @@ def test_a_host_that_was_stopped(
 
 
 def until_sent(sender: Sender, flows: int) -> None:
-    from tests.support.scripted_source import until
-
     until(lambda: sender.figures.sent >= flows, "sent", seconds=20)
+
+
+def test_a_server_that_hangs(host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Status, metric and log say so while the exchange is under way, and when it is over."""
+    caplog.set_level("INFO")
+    host.sender.turn()
+    host.write(*flows(1))
+    store = Store("http://store", host.sender)
+    host.stand_in.faults.append("slow")
+    thread = threading.Thread(target=host.sender.turn)
+    thread.start()
+    until(lambda: host.sender.figures.asked_at is not None, "it asks", seconds=20)
+    assert (store.status().up, store.status().error, store.report().up) == (True, None, True), "not for long"
+    monkeypatch.setattr("flowmap.clickhouse.sender.SILENT_AFTER", -1.0)
+    store.check(0.0)
+    store.check(100.0)
+    assert not store.status().up and not store.report().up
+    assert "the server has not answered for 0 s; see whether it hangs" in str(store.status().error)
+    host.stand_in.released.set()
+    thread.join()
+    store.check(200.0)
+    assert (store.status().up, store.status().error, store.report().up) == (True, None, True)
+    lines = [one.message.partition(": ")[2] for one in caplog.records if one.name == "flowmap.daemon.clickhouse"]
+    assert [line[:36] for line in lines] == ["flows wait in the history: the serve", "the server answers again"]
 
 
 def test_many_hosts(tmp_path: Path, stand_in: StandIn) -> None:

@@ -36,6 +36,8 @@ class FakePipeline:
             is_alive=lambda: self.alive, source_error=None, snapshot=SimpleNamespace(complete_reads=0)
         )
         self.source = SimpleNamespace(facts=SourceFacts("conntrack", "ip", announces_births=True), stats=SourceStats())
+        self.store_checks: list[float] = []
+        self.store = SimpleNamespace(check=self.store_checks.append)
         self.control_status = ControlStatus()
         self.control = SimpleNamespace(plane=SimpleNamespace(status=lambda: self.control_status))
         self.backend = SimpleNamespace(
@@ -63,6 +65,7 @@ def test_keep_alives_stop_while_the_engine_is_stalled() -> None:
         parts.is_healthy = healthy
         watch.check()
         assert notifier.sent.count("WATCHDOG") == told
+    assert len(parts.store_checks) == 5
     assert "STATUS=reading conntrack; the first full read is not done" in notifier.sent
 
 

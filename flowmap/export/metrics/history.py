@@ -31,7 +31,9 @@ HISTORY = (
     Metric("flowmap_history_limit_bytes", "gauge", "Largest size of the history file (history.max_size)."),
     Metric("flowmap_history_oldest_timestamp_seconds", "gauge", "When the oldest flow in the history file ended."),
     Metric("flowmap_history_set_aside_total", "counter", "Broken history files that were renamed and replaced."),
-    Metric("flowmap_store_up", "gauge", "1 if ClickHouse (history.clickhouse) answered the last exchange."),
+    Metric(
+        "flowmap_store_up", "gauge", "1 if ClickHouse (history.clickhouse) answers: 0 also while it takes over 10 s."
+    ),
     Metric("flowmap_store_flows_sent_total", "counter", "Flows that ClickHouse has confirmed."),
     Metric("flowmap_store_batches_sent_total", "counter", "Inserts of flows that ClickHouse has confirmed."),
     Metric("flowmap_store_waiting_flows", "gauge", "Flows in the history file that are still to be sent."),
