@@ -13,6 +13,9 @@ OLDEST_SERVER = (24, 10)
 """The first version of ClickHouse with refreshable views that are ready for use."""
 
 
+REPAIR = "run `flowmap fleet init`"
+
+
 class Rows(Protocol):
     """What answers queries."""
 
@@ -74,7 +77,7 @@ def check_version(found: int) -> None:
         )
     if found < known:
         what = f"the tables have version {found}, and this flowmap knows {known}" if found else "there are no tables"
-        raise HistoryError(what, reason="tables", remedy="run `flowmap fleet init`")
+        raise HistoryError(what, reason="tables", remedy=REPAIR)
 
 
 def explained(error: HistoryError, server: Rows) -> HistoryError:
@@ -86,6 +89,8 @@ def explained(error: HistoryError, server: Rows) -> HistoryError:
         return error
     try:
         check_version(found_version(server))
+        if absent := missing(server):
+            raise HistoryError(absent, reason="tables", remedy=REPAIR)
     except HistoryError as reason:
         return reason
     except QueryError:
@@ -94,11 +99,23 @@ def explained(error: HistoryError, server: Rows) -> HistoryError:
     return HistoryError(str(error), reason=error.reason, remedy=remedy)
 
 
-def due(found: int, kept: Kept) -> list[Statement]:
-    """The statements that lead from a version to the newest one; HistoryError if the tables are newer."""
+def missing(server: Rows) -> str:
+    """The tables and views of the newest version that are not there, in one line; empty if none is missing."""
+    there = _names(server)
+    absent = [names[-1] for names in schema.names() if there.isdisjoint(names)]
+    return f"missing in the database: {', '.join(absent)}" if absent else ""
+
+
+def due(server: Rows, found: int, wanted: Mapping[str, int]) -> list[Statement]:
+    """The statements that lead from a version to the newest one, and those that make again what was removed by hand.
+
+    HistoryError if the tables are newer.
+    """
     if found > schema.VERSION:
         check_version(found)
-    return [statement for statement in schema.statements(kept) if statement.version > found]
+    kept, there = found_days(server, wanted), _names(server)
+    again = {name for names in schema.names() if there.isdisjoint(names) for name in names}
+    return [one for one in schema.statements(kept) if one.version > found or one.name in again]
 
 
 def initialise(server: Database, database: str, wanted: Mapping[str, int]) -> Iterator[Statement]:
@@ -106,9 +123,15 @@ def initialise(server: Database, database: str, wanted: Mapping[str, int]) -> It
     found = found_version(server)
     if not found:
         server.run(f"CREATE DATABASE IF NOT EXISTS {database}", database=False)
-    for statement in due(found, found_days(server, wanted)):
+    for statement in due(server, found, wanted):
         server.run(statement.text)
         yield statement
+
+
+def _names(server: Rows) -> set[str]:
+    """The tables and views that are there."""
+    sql = "SELECT name FROM system.tables WHERE database = currentDatabase()"
+    return {str(name) for (name,) in _rows_if_any(server, sql)}
 
 
 def _rows_if_any(server: Rows, sql: str) -> list[list[Any]]:

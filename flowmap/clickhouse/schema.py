@@ -88,6 +88,21 @@ def statements(kept: Kept = DEFAULT) -> Iterator[Statement]:
     yield _complete(VERSION)
 
 
+def names() -> list[list[str]]:
+    """The tables and views of the newest version: for each the names that it had in its versions, the newest last."""
+    found: dict[str, list[str]] = {}
+    for statement in statements():
+        verb, name = statement.text.split(maxsplit=1)[0], statement.name
+        if verb == "CREATE":
+            found.setdefault(name, [name])
+        elif verb == "DROP":
+            found.pop(name, None)
+        elif verb == "RENAME":
+            newest = statement.text.split()[-1]
+            found[newest] = [*found.pop(name), newest]
+    return list(found.values())
+
+
 def _complete(version: int) -> Statement:
     """What says that the tables have this version."""
     return Statement(version, "schema_versions", f"INSERT INTO schema_versions (version) VALUES ({version})")

@@ -27,8 +27,8 @@ KEEP = ("--keep-ends", str(DAYS))
 """Rows of tests are of any time."""
 ROLLED_UP = f"(SELECT * FROM minutes WHERE start >= toDateTime({NOON}, 'UTC'))"
 """Without the flows of the host, which the server may add at any time."""
-QUESTIONS = 3
-"""Requests of an upgrade before its first statement: the versions of the server and of the tables, and the days."""
+QUESTIONS = 4
+"""Requests of an upgrade before its first statement: the versions of server and tables, the days, and what is there."""
 LINE = "the tables have version {}, and this flowmap knows 1; upgrade flowmap on this host"
 
 SECOND = """-- version 2
@@ -224,7 +224,8 @@ def test_dry_run_shows_what_runs(operator: Operator, second: Release) -> None:
             assert done == shown.rstrip().removesuffix(";").split(";\n\n")
             done.clear()
             assert operator.run("init")[1].endswith(f"nothing to do; version {version}\n")
-            assert operator.run("init", "--dry-run") == (0, "")
+            nothing = f"flowmap: {operator.stand_in.engine.database}: nothing to do; version {version}\n"
+            assert operator.run("init", "--dry-run") == (0, nothing)
             assert not done
 
 
@@ -265,6 +266,17 @@ def test_interrupted_where_there_were_no_tables(operator: Operator, third: Relea
         assert operator.run("init", *KEEP)[0] == 0
         assert operator.run("init") == (0, f"{engine.database}: nothing to do; version 3\n")
     assert third.new_tables == definitions(engine)
+
+
+def test_a_renamed_table_that_was_removed_is_made_again(operator: Operator, third: Release) -> None:
+    """With all that the versions did to it, and without its former name."""
+    with third.installed():
+        operator.run("init", *KEEP)
+        operator.stand_in.engine.execute("DROP TABLE ends_2 SYNC")
+        assert "missing in the database: ends_2" in operator.run("check")[1]
+        assert operator.run("init", *KEEP)[0] == 0
+        assert "nothing to do" in operator.run("init", *KEEP)[1]
+    assert third.new_tables == definitions(operator.stand_in.engine)
 
 
 def test_two_at_once(operator: Operator, second: Release) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 
 from flowmap.clickhouse import schema
 from flowmap.clickhouse.bodies import COLUMNS
-from flowmap.clickhouse.initialising import check_version, explained, found_days, found_version, server_version
+from flowmap.clickhouse.initialising import (
+    REPAIR,
+    check_version,
+    explained,
+    found_days,
+    found_version,
+    missing,
+    server_version,
+)
 from flowmap.clickhouse.schema import ENDS, HOSTS, NAMES
 from flowmap.clickhouse.server import Server
 from flowmap.config import Config
@@ -40,6 +48,9 @@ def _findings(config: Config, server: Server) -> Iterator[Finding]:
     found, known = found_version(server), schema.VERSION
     if found < known:
         check_version(found)
+    if found == known and (absent := missing(server)):
+        yield Finding(NAME, "degraded", f"{absent}: flows cannot be sent, or questions not be answered", REPAIR)
+        return
     for table in (NAMES, HOSTS):
         server.rows(f"SELECT 1 FROM {table} WHERE 0")
     began = time.monotonic()

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from flowmap.cli.shared import options
+from flowmap.cli.traffic.flows import note
 
 LONGEST = 20_000
 """Days: the times of expiry of ClickHouse end in 2106."""
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the statements, or print them. Exit status 1 if the server refuses one, 78 without a server."""
-    from flowmap.clickhouse.initialising import due, found_days, found_version, initialise, server_version
+    from flowmap.clickhouse.initialising import due, found_version, initialise, server_version
     from flowmap.clickhouse.schema import VERSION
     from flowmap.config import load
     from flowmap.daemon.clickhouse import server_of
@@ -47,8 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
             found = found_version(server)
             if not found:
                 print(f"CREATE DATABASE IF NOT EXISTS {settings.database};\n")
-            for statement in due(found, found_days(server, wanted)):
+            statements = due(server, found, wanted)
+            for statement in statements:
                 print(f"{statement.text};\n")
+            if not statements:
+                note(f"{settings.database}: nothing to do; version {VERSION}")
             return 0
         made = [statement.name for statement in initialise(server, settings.database, wanted)]
     finally:
@@ -58,7 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 2 <= days <= LONGEST:
-        raise argparse.ArgumentTypeError(f"{text}: 2 to {LONGEST} days")
-    return days
+    if not (text.isascii() and text.isdecimal() and 2 <= int(text) <= LONGEST):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days between 2 and {LONGEST}")
+    return int(text)
