@@ -30,6 +30,9 @@ BYTES = {"": 1, "B": 1} | {
 LONGEST = 3650 * SECONDS["d"]
 """Longest duration accepted. A longer one is a typing error."""
 
+LAST_TIME = 253_402_300_799.0
+"""9999-12-31T23:59:59Z in seconds since the epoch, the last time that RFC 3339 can write."""
+
 LONGEST_INTERFACE = 127
 """Bytes of an interface's alternative name (ALTIFNAMSIZ in linux/if.h, less the zero byte); its own has at most 15."""
 

@@ -152,7 +152,12 @@ def test_a_store_that_hangs(
     assert list(stand_in.faults) == ["asked again"]
 
 
+FUTURE = ("--since", "2100-01-01T00:00:00Z")
 WITHOUT_EFFECT = [
+    (("flows", *FUTURE), "--since is in the future: the period ends before it begins"),
+    (("flows", "--by", "peer", *FUTURE), "--since is in the future"),
+    (("peers", "orders", *FUTURE), "--since is in the future"),
+    (("peers", "orders", "--since", "2h", "--until", "3h"), "--since is after --until"),
     (("flows", "--counts", "ip"), "--counts is for sums; give --by, or leave it out"),
     (("flows", "--state", "pending"), "none of them is pending"),
     (("peers", "orders", "--compare", "0s"), "--compare: give a period that is longer than 0"),

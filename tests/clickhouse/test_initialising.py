@@ -83,6 +83,13 @@ def test_check_says_what_to_do(operator: Operator, faults: list[str], password: 
     assert status == 0 and "degraded" in output and expected in output
 
 
+@pytest.mark.parametrize("text", ["x", "1", "20001", "-3", "2.5", ""])
+def test_days_that_rows_cannot_be_kept(operator: Operator, text: str) -> None:
+    with pytest.raises(SystemExit):
+        operator.run("init", f"--keep-ends={text}")
+    assert f"--keep-ends: {text!r} is not a number of days between 2 and 20000" in operator.capsys.readouterr().err
+
+
 def test_without_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "flowmap.yaml"
     file.write_text("{}")

@@ -10,6 +10,7 @@ import time
 from datetime import datetime
 from typing import NamedTuple
 
+from flowmap.errors import QueryError
 from flowmap.model.address import Address, format_endpoint, protocol_name, protocol_number
 
 DEFAULT_URL = "http://127.0.0.1:10817"
@@ -85,12 +86,24 @@ def moment(text: str) -> float:
 
 def instant(text: str, *, or_else: str = "as seconds since the epoch") -> float:
     """Parse ``2026-11-21T20:16:07Z`` (local time without a zone) or a number into seconds since the epoch."""
+    from flowmap.config.values import LAST_TIME
+
     try:
-        return float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
+        found = float(text) if text.replace(".", "", 1).isdecimal() else datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time; write it like 2026-11-21T20:16:07Z, or {or_else}"
         ) from None
+    if not 0 <= found <= LAST_TIME:
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 1970 and 9999")
+    return found
+
+
+def check_period(since: float | None, until: float | None) -> None:
+    """QueryError if a period ends before it begins. ``until``: None is now."""
+    if since is not None and since > (time.time() if until is None else until):
+        where = "in the future" if until is None else "after --until"
+        raise QueryError(f"--since is {where}: the period ends before it begins")
 
 
 def positive(text: str) -> int:
@@ -145,6 +158,7 @@ def selection(arguments: argparse.Namespace) -> dict[str, str | int | None]:
     """Parameters of the HTTP API for :func:`add_selection`, ``--since`` and ``--until``."""
     chosen = arguments.label and f"{arguments.label[0]}={','.join(arguments.label[1])}"
     window = {"from": getattr(arguments, "since", None), "to": getattr(arguments, "until", None)}
+    check_period(window["from"], window["to"])
     times = {name: None if moment is None else f"{moment:.3f}" for name, moment in window.items()}
     return {"deployment": arguments.deployment, "peer": arguments.peer, "label": chosen, **times}
 

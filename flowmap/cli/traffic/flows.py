@@ -99,6 +99,7 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
         if given is not None and arguments.follow:
             raise QueryError("--follow shows current flows only; leave out --since and --until")
         filters[name] = None if given is None else f"{given:.3f}"
+    options.check_period(arguments.since, arguments.until)
     return filters
 
 
@@ -181,7 +182,8 @@ def show_groups(client: Client, arguments: argparse.Namespace, filters: Filters)
     if options.wants_table(arguments):
         if arguments.follow:
             print(f"{text.moment(answer['to'])} UTC")
-        text.print_table(grouped.header(arguments.by), [grouped.row(one) for one in rows])
+        live = arguments.since is None and arguments.until is None
+        text.print_table(grouped.header(arguments.by, live=live), [grouped.row(one, live=live) for one in rows])
     else:
         print(json.dumps({"from": answer["from"], "to": answer["to"], "groups": [_group(one) for one in rows]}))
     return report(answer.get("incomplete", ()))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from flowmap.cli.output import text
 
 SIDES = ("deployment", "peer")
+PAST = ("TRANSMIT", "RECEIVE", "CONNECTIONS")
 MOST_NODES = 200
 """The most that a map has on each side."""
 
@@ -36,25 +37,26 @@ def by(value: str) -> tuple[str, ...]:
     return sides
 
 
-def header(sides: tuple[str, ...]) -> tuple[str, ...]:
-    """The columns for rows by these sides."""
+def header(sides: tuple[str, ...], *, live: bool = True) -> tuple[str, ...]:
+    """The columns for rows by these sides. ``live``: of now; the past has no rates."""
     names = [name for side, name in (("deployment", "DEPLOYMENT"), ("peer", "PEER")) if side in sides]
     state = ("STATE",) if "deployment" in sides else ()
-    return (*state, *names, "TRANSMIT/S", "RECEIVE/S", "TRANSMIT", "RECEIVE", "OPEN")
+    columns = ("TRANSMIT/S", "RECEIVE/S", "TRANSMIT", "RECEIVE", "OPEN") if live else PAST
+    return (*state, *names, *columns)
 
 
-def row(group: Group) -> tuple[object, ...]:
-    """A row of the table."""
+def row(group: Group, *, live: bool = True) -> tuple[object, ...]:
+    """A row of the table with these columns."""
     figures = group.figures
+    rates = (rate(figures["transmitRate"]), rate(figures["receiveRate"]))
     names = [name for name in (group.deployment, group.peer) if name is not None]
     return (
         *((group.state,) if group.deployment is not None else ()),
         *names,
-        rate(figures["transmitRate"]),
-        rate(figures["receiveRate"]),
+        *(rates if live else ()),
         text.amount(figures["transmitBytes"]),
         text.amount(figures["receiveBytes"]),
-        figures["openConnections"],
+        figures["openConnections" if live else "connections"],
     )
 
 

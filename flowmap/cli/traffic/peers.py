@@ -62,7 +62,7 @@ def show(client: Client, arguments: argparse.Namespace) -> int:
         answer = client.get(path, window)
         found = [("", peer) for peer in answer["peers"]]
     else:
-        answer = client.get(f"{path}/changes", window | {"beforeFrom": f"{since - arguments.compare:.3f}"})
+        answer = client.get(f"{path}/changes", window | {"beforeFrom": f"{max(0.0, since - arguments.compare):.3f}"})
         found = changes(answer)
     if options.wants_table(arguments):
         _print_table(found, arguments)
@@ -87,6 +87,7 @@ def _print_table(found: list[tuple[str, Peer]], arguments: argparse.Namespace) -
 
 def period(arguments: argparse.Namespace) -> tuple[float, float]:
     """The period in question, in seconds since the epoch."""
+    options.check_period(arguments.since, arguments.until)
     until = time.time() if arguments.until is None else arguments.until
     return until - DAY if arguments.since is None else arguments.since, until
 

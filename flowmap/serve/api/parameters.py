@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from pydantic.alias_generators import to_camel
 from starlette.datastructures import QueryParams
 
-from flowmap.config.values import parse_duration
+from flowmap.config.values import LAST_TIME, parse_duration
 from flowmap.errors import QueryError
 from flowmap.model.address import Address, format_endpoint, protocol_number
 from flowmap.model.deployment import State
@@ -25,7 +25,6 @@ MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 MAX_COUNT = 1_000_000
 _LONGEST_TEXT = 512
-_LAST_TIME = 253_402_300_799.0  # 9999-12-31T23:59:59Z, the last time that RFC 3339 can write
 
 _EPOCH = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
 _AGO = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|[wdhms])){1,8}")
@@ -138,7 +137,7 @@ def one_of(kind: type[StrEnum]) -> tuple[PlainValidator, WithJsonSchema]:
 
 
 def _in_range(seconds: float) -> float:
-    if not 0 <= seconds <= _LAST_TIME:
+    if not 0 <= seconds <= LAST_TIME:
         raise ValueError("is not a time that exists")
     return seconds
 

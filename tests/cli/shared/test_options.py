@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from flowmap.cli.shared import options
 from flowmap.cli.shared.options import EndpointArgument
+from flowmap.errors import QueryError
 
 ENDS = [
     ("10.0.0.1", EndpointArgument("10.0.0.1", None)),
@@ -75,6 +77,30 @@ def test_moment(text: str, seconds: float | None) -> None:
                 read(text)
         else:
             assert read(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "253402300800"])
+def test_a_time_that_no_connection_has(text: str) -> None:
+    for read in (options.moment, options.instant):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not between 1970 and 9999"):
+            read(text)
+
+
+PERIODS = [
+    (None, None, ""),
+    (100.0, None, ""),
+    (100.0, 100.0, ""),
+    (None, 4e9, ""),
+    (4e9, 5e9, ""),
+    (100.0, 99.0, "--since is after --until"),
+    (4e9, None, "--since is in the future"),
+]
+
+
+@pytest.mark.parametrize(("since", "until", "problem"), PERIODS)
+def test_a_period_ends_after_it_begins(since: float | None, until: float | None, problem: str) -> None:
+    with pytest.raises(QueryError, match=problem) if problem else nullcontext():
+        options.check_period(since, until)
 
 
 @pytest.mark.parametrize(("text", "ago"), [("2h", 7200), ("1h30m", 5400), ("0s", 0), ("7d", 604800)])

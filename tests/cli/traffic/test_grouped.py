@@ -47,7 +47,8 @@ ROWS = [
 def test_groups(sides: tuple[str, ...], expected: list[tuple[str, str | None, str | None]]) -> None:
     found = list(grouped.groups(ANSWER, sides))
     assert [(one.state, one.deployment, one.peer) for one in found] == expected
-    assert all(len(grouped.row(one)) == len(grouped.header(sides)) for one in found)
+    for live in (True, False):
+        assert all(len(grouped.row(one, live=live)) == len(grouped.header(sides, live=live)) for one in found)
 
 
 def test_flows_by(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,5 +74,7 @@ def test_flows_by(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert asked == [{"path": "map", "deployment": "d", "limit": 200}]
     assert command.main([*words, "table"]) == 0
     assert capsys.readouterr().out.splitlines()[1].split()[-3:] == ["20", "B", "1"]
+    assert command.main([*words, "table", "--since", "1h"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["STATE", "DEPLOYMENT", "PEER", *grouped.PAST]
     assert command.main(["flows", "--by", "peer", "--client", "10.0.0.1"]) == 1
     assert "leave out --client" in capsys.readouterr().err
