@@ -6,12 +6,15 @@ A client library would add four packages for what is one POST with a body that t
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakSet
 
 import httpx
 
@@ -74,6 +77,7 @@ class Server:
     def __init__(self, address: ServerAddress) -> None:
         self.address = address
         self._client: httpx.Client | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     def rows(
         self, sql: str, parameters: Mapping[str, Value] | None = None, *, seconds: float | None = None
@@ -121,8 +125,11 @@ class Server:
         self._post(options, body, seconds=INSERT_SECONDS, encoding=encoding)
 
     def close(self) -> None:
-        """Close the connections. The next call makes new ones."""
+        """Close the connections; calls that wait for an answer fail. The next call makes new ones."""
         client, self._client = self._client, None
+        for one in list(self._sockets):  # to close one does not wake up a thread that reads it
+            with suppress(OSError):
+                socket.socket.shutdown(one, socket.SHUT_RDWR)
         if client is not None:
             client.close()
 
@@ -150,13 +157,21 @@ class Server:
                 content=body,
                 headers=headers,
                 timeout=httpx.Timeout(seconds, connect=CONNECT_TIMEOUT),
-                extensions={"trace": _note},
+                extensions={"trace": self._note},
             )
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, RuntimeError) as error:
             raise self._unreached(error) from None  # its context has the request, which has the password
         if reply.status_code != 200:
             raise self._refused(reply)
         return reply.content
+
+    def _note(self, event: str, details: Mapping[str, Any]) -> None:
+        if event not in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            return
+        stream = details["return_value"]
+        self._sockets.add(stream.get_extra_info("socket"))
+        if event == "connection.connect_tcp.complete":
+            OWN_CALLS.note(stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr"))
 
     def _open(self) -> httpx.Client:
         quiet_http_loggers()
@@ -221,9 +236,3 @@ def _written(value: Value) -> str:
     if isinstance(value, int | float):
         return str(value)
     return "[" + ",".join("'" + one.replace("\\", "\\\\").replace("'", "\\'") + "'" for one in value) + "]"
-
-
-def _note(event: str, details: Mapping[str, Any]) -> None:
-    if event == "connection.connect_tcp.complete":
-        stream = details["return_value"]
-        OWN_CALLS.note(stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ def test_no_answer_in_time(server: Server, stand_in: StandIn) -> None:
     with pytest.raises(HistoryError) as caught:
         server.rows("SELECT 1", seconds=-1.9)  # 0.1 s with the margin of the client
     assert caught.value.reason == "timeout"
+    stand_in.released.set()
+
+
+def test_closing_cancels_the_question_under_way(server: Server, stand_in: StandIn) -> None:
+    stand_in.faults.append("held reply")
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(server.rows, "SELECT 1")
+        assert stand_in.holding.acquire(timeout=60)
+        server.close()
+        with pytest.raises(HistoryError) as caught:
+            asked.result()
+    assert caught.value.reason == "connect", "not that of a question that was waited for to its end"
     stand_in.released.set()
 
 

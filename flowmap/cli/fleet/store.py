@@ -27,7 +27,7 @@ def connect(arguments: argparse.Namespace) -> Iterator[StoreClient]:
         raise ConfigError("history.clickhouse.url: not set; give the URL of your ClickHouse")
     reader = StoreReader(server_of(config), translated_ends=config.attribute.nat == "translated")
     queries = FleetQueries(reader, owners_limit=config.attribute.owners_limit)
-    with closing(queries), run_loop() as runner:
+    with run_loop() as runner, closing(queries):  # it waits for the question under way, so that is cancelled first
         yield StoreClient(FleetAnswers(queries), runner)
 
 
