@@ -375,6 +375,16 @@ def until_sent(sender: Sender, flows: int) -> None:
     until(lambda: sender.figures.sent >= flows, "sent", seconds=20)
 
 
+def test_a_host_that_is_stopped_before_its_first_turn(host: Host) -> None:
+    """Else its row would say that everything was sent, as its last run did."""
+    host.sender.stop(whole=True)
+    host.sender.run()
+    host.write(*flows(1))
+    host.restarted().stop(whole=True)
+    host.sender.run()
+    assert host.ports() == [1]
+
+
 def test_a_server_that_hangs(host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Status, metric and log say so while the exchange is under way, and when it is over."""
     caplog.set_level("INFO")
