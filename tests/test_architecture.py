@@ -118,7 +118,6 @@ IMPURE_MODULES = frozenset(
 
 ELSEWHERE: dict[str, str] = {
     # Declarations, and shells around the kernel, a process or a terminal: tests of the whole cover them.
-    "attribute.calls.pending_traffic": "attribute/calls/test_schedule.py",
     "attribute.lines": "attribute/test_continuity.py",
     "clickhouse.filters": "clickhouse/test_reader.py",
     "clickhouse.stored_rows": "clickhouse/test_reader.py",

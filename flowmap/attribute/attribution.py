@@ -131,7 +131,7 @@ class Attribution:
 
     def pending_traffic(self, questions: Iterable[Question]) -> dict[Question, float]:
         """See :func:`flowmap.attribute.calls.pending_traffic.pending_traffic`."""
-        return pending_traffic(self._table, self._new_answers, questions)
+        return pending_traffic(self.schedule.pending_traffic(self._table), self._new_answers, questions)
 
     def questions_about(self, number: int) -> list[Question]:
         """All questions about one endpoint; none if its address is special."""

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from flowmap.attribute.answers.intervals import OwnershipInterval
-from flowmap.attribute.calls.budget import CallBudget, Permits
+from flowmap.attribute.calls.budget import CallBudget, Permits, choosing_pause
 from flowmap.attribute.questions import Question
 from flowmap.config.models import Config
 from flowmap.engine.accounting import FlowAccounting
@@ -43,7 +43,7 @@ from flowmap.sources.base import Source, Step
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-ReportWaiting = Callable[[float, Collection[Question], Collection[Question]], None]
+ReportWaiting = Callable[[float, Collection[Question], Collection[Question], bool], None]
 
 GATHER = 0.1
 """Seconds between two reads of the source: a batch costs little more than a single record."""
@@ -76,7 +76,7 @@ class Engine(threading.Thread):
         permits: Permits | None = None,
         apply: Apply | None = None,
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
-        report_waiting: ReportWaiting = lambda now, questions, urgent: None,
+        report_waiting: ReportWaiting = lambda now, questions, urgent, begun: None,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
@@ -85,7 +85,7 @@ class Engine(threading.Thread):
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
         charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
         accounting's. ``networks``: changes of the host's networks, read at every turn. ``report_waiting``: called at
-        every turn with the questions under way, and those that users wait for. ``cpu``: CPU seconds of this thread.
+        every turn with the questions under way, those of users, and whether some are new. ``cpu``: of this thread.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -252,7 +252,8 @@ class Engine(threading.Thread):
         if self.accounting.pending_flows:  # a question about one of them may be due soon
             until = min(until, max(self.accounting.attribution.next_due, now + GATHER))
         if self._questions or self._urgent or self.accounting.attribution.waiting:
-            until = min(until, max(self.budget.next_at(now), now + 0.02, now + self._resting_for()))
+            ask_at = now if self._questions or self._urgent else self._asked_at + self._ask_every
+            until = min(until, max(self.budget.next_at(now), ask_at, now + 0.02, now + self._resting_for()))
         if len(self._permits):
             until = min(until, max(self._permits.next_at(now), now + 0.02, now + self._resting_for()))
         self._source_readable = self.source.fileno() in select_readable(watched, max(0.0, until - now))
@@ -339,8 +340,7 @@ class Engine(threading.Thread):
             began = self._cpu()
             self._questions.extend(self._apply(Ask(now, limit)))
             self._asked_at = self._clock()
-            # Choosing reads every flow; with a million of them it must not take more than a twentieth of a core.
-            self._ask_every = max(GATHER, 20 * (self._cpu() - began))
+            self._ask_every = max(GATHER, choosing_pause(self._cpu() - began, len(self._in_flight)))
         if free:
             self._start_free()
         if resting:
@@ -355,7 +355,7 @@ class Engine(threading.Thread):
                 self.budget.start(now)
                 self._permits.count_question()
                 begun.append(question)
-        self._report_waiting(now, self._in_flight, self._waiters.keys())
+        self._report_waiting(now, self._in_flight, self._waiters.keys(), bool(begun))
         for question in begun:  # after the report: a fleet then knows what waits for them
             self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:

@@ -9,8 +9,8 @@ from flowmap.attribute.attribution import Attribution
 from flowmap.attribute.questions import Question
 from flowmap.model.address import Endpoint
 
-EVERY = 0.1
-"""Shortest pause in seconds between two reports."""
+EVERY = 0.25
+"""Shortest pause in seconds between two reports while no question begins."""
 
 URGENT = 1e18
 """Bytes that a user's question counts for: it comes before every other."""
@@ -33,12 +33,14 @@ class WaitingReport:
         self._attribution = attribution
         self._deliver = deliver
         self._cpu = cpu
-        self._next = float("-inf")
+        self._next = self._again = float("-inf")
         self._reported = False
 
-    def __call__(self, now: float, questions: Collection[Question], urgent: Collection[Question]) -> None:
-        """Report ``questions``, which are under way. Users wait for those in ``urgent``."""
-        if now < self._next or not (questions or self._reported):
+    def __call__(
+        self, now: float, questions: Collection[Question], urgent: Collection[Question], begun: bool = False
+    ) -> None:
+        """Report ``questions``, which are under way. Users wait for those in ``urgent``. ``begun``: some are new."""
+        if now < (self._next if begun else self._again) or not (questions or self._reported):
             return
         began = self._cpu()
         charged = [question for question in questions if not question.place.is_flink]
@@ -51,4 +53,5 @@ class WaitingReport:
         }
         self._deliver(report)
         self._reported = bool(report)
-        self._next = now + max(EVERY, 20 * (self._cpu() - began))
+        self._next = now + 20 * (self._cpu() - began)
+        self._again = max(self._next, now + EVERY)

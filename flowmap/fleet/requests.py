@@ -80,7 +80,8 @@ class FleetScope(NamedTuple):
 
     def named(self, *parts: str) -> list[str]:
         """Keys of the scope with these names."""
-        return [f"{PREFIX}:{{{self.identity}}}:{part}" for part in parts]
+        prefix = f"{PREFIX}:{{{self.identity}}}:"
+        return [prefix + part for part in parts]
 
     def channel(self, host: str) -> str:
         """The channel on which the server passes messages to a host."""

@@ -25,7 +25,7 @@ def test_pending_traffic_of_questions_under_way() -> None:
     elsewhere = question_for("ns", Shape.CLIENT, EndpointKey(Address.parse("192.0.2.1"), 0, 6, False))
     link = Question("ns", Shape.LINK, Endpoint(Address.parse("192.0.2.1"), 0), Endpoint(Address.parse("192.0.2.2"), 9))
     pending = run.attribution.pending_traffic([*questions, elsewhere, link])
-    assert pending[client] == 121.0  # the bytes of the flow, and one for the flow itself
+    assert pending[client] == 121.0  # the bytes of the flow, and one as a flow waits
     assert pending[link] == 0.0 and elsewhere not in pending
     run.answer(client)
     assert client not in run.attribution.pending_traffic(questions)
@@ -39,9 +39,20 @@ def test_reports_are_spaced_and_end_with_an_empty_one() -> None:
     report(1.0, questions, [])
     report(1.0 + EVERY / 2, questions, [])
     assert [len(one) for one in reports] == [len(questions)]
+    report(1.0 + EVERY / 2, questions, [], True)  # some have begun
     report(2.0, [], [])
     report(3.0, [], [])
-    assert [len(one) for one in reports] == [len(questions), 0]
+    assert [len(one) for one in reports] == [len(questions), len(questions), 0]
+
+
+def test_reports_take_a_twentieth_of_a_core_at_most() -> None:
+    run, questions = asked()
+    reports: list[Traffic] = []
+    used = iter([0.0, 1.0, 1.0, 2.0])
+    report = WaitingReport(run.attribution, reports.append, cpu=lambda: next(used))
+    for now, expected in ((0.0, 1), (19.0, 1), (20.0, 2)):
+        report(now, questions, [], True)
+        assert len(reports) == expected
 
 
 def test_questions_of_users_come_first_and_free_ones_are_left_out() -> None:

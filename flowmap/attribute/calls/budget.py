@@ -17,6 +17,21 @@ BACKGROUND_SHARE = 10
 """While questions take every call, one in this many goes to the catalog."""
 
 
+BEHIND = 0.01
+"""Seconds by which choosing waits for each question under way."""
+LONGEST_BEHIND = 0.25
+"""Seconds by which it waits for all of them at most."""
+
+
+def choosing_pause(cost: float, under_way: int) -> float:
+    """Seconds between two choices of questions; ``cost``: CPU seconds of one.
+
+    Choosing reads every flow; with a million of them it must not take more than a twentieth of a core. In a fleet many
+    questions can be under way: a new one waits with them for the fleet's budget, so it need not be chosen at once.
+    """
+    return max(20 * cost, min(BEHIND * under_way, LONGEST_BEHIND))
+
+
 class CallBudget:
     """A token bucket with a limit on calls in flight. Time is an argument, in monotonic seconds."""
 

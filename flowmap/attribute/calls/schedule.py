@@ -160,6 +160,18 @@ class Schedule:
         self._left = self._left if unowned else np.setdiff1d(numbers, chosen)
         return chosen
 
+    def pending_traffic(self, table: FlowTable) -> Times:
+        """Bytes of the undecided flows that an answer about each endpoint could decide, and 1 if any of its flows is
+        undecided: what :meth:`choose` orders endpoints by."""
+        columns, rows = table.columns, table.live()
+        rows = rows[is_undecided(columns, rows)]
+        rows = rows[~self._special.holds(rows)]
+        clients, services = columns.client[rows], columns.service[rows]
+        promising = self.are_promising(clients) if self._by_client else np.ones(len(rows), np.bool_)
+        traffic = self._traffic(columns, self._waiting(columns, rows, promising), table.endpoints.top)
+        traffic[np.concatenate((clients, services[promising]))] += 1.0  # once, however many flows there are
+        return traffic
+
     def _waiting(self, columns: FlowColumns, rows: Rows, promising: Mask) -> list[Waiting]:
         """Which of the pending ``rows`` an answer could decide, for clients and for service endpoints."""
         clients, services, changed = columns.client[rows], columns.service[rows], wanted_after(columns, rows)

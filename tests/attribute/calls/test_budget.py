@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.attribute.calls.budget import BACKGROUND_SHARE, CallBudget, Permits
+from flowmap.attribute.calls.budget import BACKGROUND_SHARE, CallBudget, Permits, choosing_pause
 
 
 def made(*, rate: float = 1, burst: int = 4, max_in_flight: int = 4) -> tuple[CallBudget, Permits]:
@@ -173,3 +173,13 @@ def test_time_without_calls_counts(asked_at: float, spare: bool, wanted: float) 
     for _ in range(4):
         budget.start(0.0)
     assert budget.next_at(asked_at, spare=spare) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("cost", "under_way", "pause"),
+    [(0.0, 0, 0.0), (0.0, 3, 0.03), (0.0, 1000, 0.25), (0.001, 3, 0.03), (0.1, 1000, 2.0)],
+)
+def test_choosing_waits_for_questions_under_way_and_takes_a_twentieth_of_a_core(
+    cost: float, under_way: int, pause: float
+) -> None:
+    assert choosing_pause(cost, under_way) == pytest.approx(pause)
