@@ -203,7 +203,7 @@ def _fleet(snapshot: Snapshot) -> dict[str, list[Sample]]:
     }
     return {
         "flowmap_fleet_up": [_sample(int(fleet.up))],
-        "flowmap_fleet_subscribed": [_sample(int(fleet.told))],
+        "flowmap_fleet_subscribed": [_sample(int(fleet.told and fleet.up))],
         "flowmap_fleet_lost_messages_total": [_sample(fleet.lost_messages)],
         **{name: [_sample(value)] if fleet.up else [] for name, value in shared.items()},
         "flowmap_fleet_waiting_questions": [_sample(fleet.waiting)],

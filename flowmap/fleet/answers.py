@@ -53,7 +53,7 @@ class Shared:
 
 
 class Refused(Exception):
-    """An answer that must not be used; ``reason`` is a label of ``flowmap_fleet_answers_refused_total``."""
+    """An answer that must not be used; ``reason`` is a label of ``flowmap_fleet_refused_total``."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

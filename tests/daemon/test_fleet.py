@@ -92,6 +92,12 @@ def test_one_call_names_the_flows_of_both(tmp_path: Path, monkeypatch: pytest.Mo
                     await asyncio.sleep(0.05)
             saved = [pipeline.backend.status().fleet for pipeline in pipelines]
             assert sum(one.calls_saved for one in saved if one is not None) >= 1
+            assert all("flowmap_fleet_subscribed 1\n" in one.page().decode() for one in pipelines)
+            server.pause()  # both connections are still there
+            gone = ("flowmap_fleet_up 0\n", "flowmap_fleet_subscribed 0\n")
+            async with asyncio.timeout(20):
+                while not all(text in one.page().decode() for one in pipelines for text in gone):
+                    await asyncio.sleep(0.05)
         finally:
             for pipeline, source in zip(pipelines, sources, strict=True):
                 pipeline.engine.stop()

@@ -9,7 +9,8 @@ FLEET = (
     Metric(
         "flowmap_fleet_subscribed",
         "gauge",
-        "1 while the server passes answers on as they come. Else this host looks for them every two seconds at most.",
+        "1 while the server passes answers on as they come; 0 also while flowmap_fleet_up is 0. Else this host looks "
+        "for them every two seconds at most.",
     ),
     Metric(
         "flowmap_fleet_lost_messages_total",
@@ -54,7 +55,8 @@ FLEET = (
     Metric(
         "flowmap_fleet_refused_total",
         "counter",
-        "Answers of other hosts that were not used: signature, malformed, time or clock; and unreadable questions.",
+        "What came from the server and was not used: answers of other hosts (signature, malformed, time, clock), and "
+        "unreadable questions (question) and messages (message).",
         ("reason",),
     ),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
+from flowmap import fleet
 from flowmap.export.metrics.definitions import METRICS, metrics_markdown
 from flowmap.export.metrics.metric import Metric
 from flowmap.export.series import KINDS
@@ -47,3 +50,11 @@ def test_markdown_names_every_metric() -> None:
         "Bytes that the deployment sent to the peer. |"
     )
     assert all(line.count("|") == 5 for line in lines)
+
+
+def test_the_reasons_of_what_a_fleet_refuses_are_in_its_help() -> None:
+    (refused,) = (metric for metric in METRICS if metric.name == "flowmap_fleet_refused_total")
+    sources = "".join(path.read_text() for path in Path(fleet.__file__).parent.glob("*.py"))
+    reasons = set(re.findall(r"(?:Refused\(|refused\[)\"(\w+)\"", sources))
+    assert len(reasons) >= 5
+    assert not [reason for reason in reasons if not re.search(rf"\b{reason}\b", refused.help)]
