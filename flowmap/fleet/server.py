@@ -241,6 +241,8 @@ def failure(error: Exception, address: ServerAddress) -> FleetError:
     text = str(error).splitlines()[0][:200].rstrip(".: ") if str(error) else type(error).__name__
     chain = [error, error.__cause__, error.__context__]
     unknown = isinstance(error, exceptions.AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text
+    if "unauthenticated" in text:  # what a server with a password replies to a long command
+        text, unknown = "Authentication required", True
     if "FLEETVERSION" in text:
         return other_version(address)
     reasons: list[tuple[bool, str]] = [
