@@ -28,6 +28,7 @@ local SETTLE = 5         -- a server without state grants nothing for so long: h
 local UNWANTED = 45      -- a question that no host wanted again for so long leaves the queue
 local HOLD = 300         -- answers are kept for so long
 local STATE_TTL = 300    -- and all of it, if no host comes any more
+local LACK = 60          -- the bucket lacks the calls of so many seconds at most
 local JUMP = 0.5         -- the clock may go back by this much
 local FAIR = 4           -- one call in this many goes to the question that has waited longest
 local FULL = 100000      -- questions in the queue
@@ -63,12 +64,24 @@ end
 -- The state, or a new one.
 local known = call('HMGET', STATE, 'version', 'epoch', 'last', 'tokens', 'filled', 'turn', 'ticket', 'rate', 'lowered',
     'tidied', 'live', 'missing')
+-- Another program may have written to it: a value that no exchange writes counts as none.
+if known[1] and not string.match(known[1], '^%d%d?%d?%d?$') then known = {} end
 if known[1] and known[1] ~= version then
     return redis.error_reply('FLEETVERSION ' .. known[1])
 end
-local epoch, last, tokens, filled = known[2], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])
-local turn, ticket, tidied = tonumber(known[6]) or 0, tonumber(known[7]) or 0, tonumber(known[10]) or 0
-local lowest, lowered = tonumber(known[8]) or rate, tonumber(known[9]) or 0
+local function value(index, least, most)
+    local number = tonumber(known[index] or nil)
+    if number and number >= least and number <= most then return number end
+end
+local function count(index, most)
+    local number = value(index, 0, most)
+    if number and number % 1 == 0 then return number end
+end
+local epoch, last, filled = string.match(string.sub(known[2] or '', 1, 99), '^%w+$'), value(3, 0, 1e12), value(5, 0, 1e12)
+local tokens = value(4, -1e12, 1e12)
+local turn, ticket, tidied = count(6, FAIR - 1) or 0, count(7, 1e12) or 0, value(10, 0, now + JUMP) or 0
+local lowest, lowered = value(8, 1e-6, 1e6) or rate, value(9, 0, now + JUMP) or 0
+local live, missing = count(11, 1e6), count(12, 1e6)
 if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 'jump' then
     local fresh = not epoch
     call('DEL', TRAFFIC, AGE, WANTED, FLIGHT, LATER, ANSWERS, STORED, WAITERS)
@@ -77,8 +90,7 @@ if not (epoch and last and tokens and filled) or now < last - JUMP or notice == 
 end
 
 -- Hosts, counted once a second. Each that is missing may spend its own share, taken from the rate of the others.
-local tidying = now - tidied > 1 or not known[12] or started
-local live, missing = tonumber(known[11]), tonumber(known[12])
+local tidying = now - tidied > 1 or not (live and missing) or started
 if tidying then
     tidied = now
     live = call('ZCOUNT', HOSTS, now - LIVE, '+inf') + 1
@@ -103,6 +115,7 @@ if now > filled then
 elseif filled > now + SETTLE then
     filled = now
 end
+tokens = math.max(-1 - LACK * lowest, math.min(burst, tokens))
 
 local function forget(question)
     call('ZREM', TRAFFIC, question)

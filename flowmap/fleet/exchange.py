@@ -154,7 +154,10 @@ class Reply:
                 float(_text(again)) if again else None,
             )
         except (TypeError, ValueError) as error:
-            raise FleetError("the server's reply is not one of flowmap's script", reason="protocol") from error
+            message = (
+                "the server's reply is not one of flowmap's script: did another program change the keys flowmap:*?"
+            )
+            raise FleetError(message, reason="protocol") from error
 
 
 def _text(value: object) -> str:

@@ -16,6 +16,7 @@ from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.errors import FleetError
 from flowmap.fleet.exchange import VERSION, Exchange, Reply
 from flowmap.fleet.server import Server, ServerAddress
+from flowmap.fleet.waiting import Report
 from tests.support.certificates import Authority
 from tests.support.fleet import SCOPE, settled
 from tests.support.valkey import ValkeyServer, free_port, running
@@ -131,8 +132,46 @@ def test_keys_that_another_program_changed(server: ValkeyServer, place: int) -> 
     assert reason_of(server.address) == "keys"
 
 
-def test_a_server_that_wants_a_password(server: ValkeyServer) -> None:
+FIELDS = [
+    *("version", "epoch", "last", "tokens", "filled", "turn"),
+    *("ticket", "rate", "lowered", "tidied", "live", "missing"),
+]
+NUMBERS = ["-1", "-1e300", "1e300", "9" * 20, "nan", "inf", "-inf", "0.5"]
+GARBAGE: list[str | bytes] = ["", "garbage", *NUMBERS, "\n", "x" * 5000, b"\xff\x00"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_garbage_in_a_field_of_the_state_is_gone_at_once(server: ValkeyServer, field: str) -> None:
+    """No exchange fails, no call too many is granted, and the bucket fills again."""
+    state = SCOPE.keys()[0]
+    server.command("HSET", state, "live", "1", "missing", "0", "ticket", "7", "turn", "1")
+    exchange(server.address)
+    written = {one.decode() for one in server.command("HGETALL", state)}
+    assert written == set(FIELDS)
+    question = Report("owners ws ns 10.0.0.1:0 -", 1.0, "0", 0.0)
+    for garbage in GARBAGE:
+        server.command("HSET", state, field, garbage)
+        reply = exchange(server.address, repeats=20, slots=1, wants=(question,))
+        assert (reply.hosts, reply.missing) == (1, 0), garbage
+        assert len(reply.granted) + len(reply.tickets) <= 6, garbage
+        assert 0 <= reply.token_in <= 70 and 0 < reply.rate <= 10, garbage
+        assert all(ticket.number.isdigit() for ticket, _ in reply.tickets), garbage
+        assert server.command("HGET", state, field) != garbage or (field, garbage) in ALLOWED
+        server.command("DEL", *SCOPE.keys()[1:-1])
+        settled(server)
+
+
+ALLOWED = {("tokens", "-1"), ("tokens", "0.5"), ("rate", "0.5"), ("lowered", "0.5"), ("last", "0.5"), ("filled", "0.5")}
+"""Values that an exchange can write."""
+
+
+@pytest.mark.parametrize("arguments", [1, 2000])
+def test_a_server_that_wants_a_password(server: ValkeyServer, arguments: int) -> None:
+    """It breaks off a command that is too long for a host that did not log in."""
     server.command("CONFIG", "SET", "requirepass", "secret")
+    with pytest.raises(FleetError, match="Authentication required") as failed:
+        asyncio.run(Server(server.address).answers(SCOPE.answers_key, ["x" * 100] * arguments))
+    assert failed.value.reason == "auth"
     assert reason_of(server.address) == "auth"
 
 
