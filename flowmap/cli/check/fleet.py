@@ -23,14 +23,19 @@ from flowmap.fleet.settings import MemberSettings
 from flowmap.sources.base import Finding
 
 COST = "this host makes rate / size calls and shares no answers"
+KEYS = "remove the keys flowmap:* from the server: another program changed them. The hosts report anew"
+LARGE = 100
+"""Up to this ``fleet.size`` may be any number."""
 REMEDIES = {
     "account": "set fleet.scope",
     "auth": "see the user in fleet.url, and fleet.password_file",
     "denied": "give the user the rights in flowmap/fleet/README.md",
     "full": "give the server more memory",
-    "keys": "remove the keys flowmap:* from the server: another program changed them. The hosts report anew",
+    "keys": KEYS,
     "library": "pip install 'flowmap[fleet]'",
+    "protocol": KEYS,
     "read_only": "name the primary server in fleet.url",
+    "script": f"the server must be Valkey, or Redis from 6.2 on. If it is, {KEYS}",
     "tls": "see fleet.tls",
     "version": "upgrade all hosts",
 }
@@ -89,10 +94,15 @@ def check_use(seen: Probe, server: Server) -> None:
 def hosts_findings(seen: Probe, settings: MemberSettings) -> Iterator[Finding]:
     """The findings about the hosts of the fleet: their number, and their rate."""
     hosts = seen.hosts + seen.missing
-    message = f"{seen.hosts} hosts are there, {seen.missing} are missing; fleet.size is {settings.size}"
+    every = settings.size / settings.rate
+    message = f"{seen.hosts} hosts are there, {seen.missing} are missing; fleet.size is {settings.size}: "
+    message += f"while the server is away, each host makes one call every {every:,.{0 if every >= 10 else 1}f} s"
     if hosts > settings.size:
-        message += ": while the server is away, the hosts together make more calls than control_plane.rate"
+        message += ", together more than control_plane.rate"
         yield Finding("fleet.hosts", "degraded", message, f"set fleet.size to {hosts} or more on all hosts")
+    elif settings.size > max(LARGE, 10 * hosts) and hosts:
+        message += ", which may be too seldom"
+        yield Finding("fleet.hosts", "degraded", message, "set fleet.size to the most hosts that there will be")
     else:
         yield Finding("fleet.hosts", "ok", message)
     if seen.rate is not None and seen.rate < settings.rate * SAME:

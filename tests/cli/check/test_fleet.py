@@ -27,18 +27,18 @@ PLANE = """control_plane:
 """
 
 
-def file_of(directory: Path, url: str, *, token: str = "", more: str = "") -> Path:
+def file_of(directory: Path, url: str, *, token: str = "", more: str = "", size: int = 3) -> Path:
     key = directory / "key"
     key.write_text("k" * 32)
     key.chmod(0o600)
     file = directory / "flowmap.yaml"
     text = PLANE.format(token=token and f", security_token: {token}")
-    file.write_text(f"{text}fleet: {{url: '{url}', size: 3, key_file: {key}{more}}}\n")
+    file.write_text(f"{text}fleet: {{url: '{url}', size: {size}, key_file: {key}{more}}}\n")
     return file
 
 
-def config_of(directory: Path, url: str, *, token: str = "", more: str = "") -> Config:
-    return load(str(file_of(directory, url, token=token, more=more)), {})
+def config_of(directory: Path, url: str, *, token: str = "", more: str = "", size: int = 3) -> Config:
+    return load(str(file_of(directory, url, token=token, more=more, size=size)), {})
 
 
 def found(config: Config) -> dict[str, tuple[str, str, str]]:
@@ -132,16 +132,21 @@ def test_a_user_without_the_right_to_publish(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "missing", "rate", "name", "level"),
+    ("hosts", "missing", "size", "rate", "name", "level", "words"),
     [
-        (3, 0, 2.0, "fleet.hosts", "ok"),
-        (2, 2, 2.0, "fleet.hosts", "degraded"),
-        (1, 0, 1.0, "fleet.rate", "degraded"),
+        (3, 0, 3, 2.0, "fleet.hosts", "ok", "each host makes one call every 1.5 s"),
+        (2, 2, 3, 2.0, "fleet.hosts", "degraded", "every 1.5 s, together more than"),
+        (3, 0, 100, 2.0, "fleet.hosts", "ok", "every 50 s"),
+        (0, 0, 1000000, 2.0, "fleet.hosts", "ok", "every 500,000 s"),
+        (3, 1, 1000000, 2.0, "fleet.hosts", "degraded", "too seldom"),
+        (1, 0, 3, 1.0, "fleet.rate", "degraded", "lowest rate"),
     ],
 )
-def test_size_and_rate(tmp_path: Path, hosts: int, missing: int, rate: float, name: str, level: str) -> None:
+def test_size_and_rate(
+    tmp_path: Path, hosts: int, missing: int, size: int, rate: float, name: str, level: str, words: str
+) -> None:
     with running(tmp_path) as server:
-        config = config_of(tmp_path, server.url)
+        config = config_of(tmp_path, server.url, size=size)
         scope = asyncio.run(check_fleet.scope_of(config))
         settled(server, scope)
         server.command("HSET", scope.keys()[0], "rate", str(rate))
@@ -149,7 +154,7 @@ def test_size_and_rate(tmp_path: Path, hosts: int, missing: int, rate: float, na
         for number in range(hosts + missing):
             at = seconds if number < hosts else seconds - 60
             server.command("ZADD", scope.keys()[-1], str(at), f"h{number}")
-        assert found(config)[name][0] == level
+        assert found(config)[name][0] == level and words in found(config)[name][1]
 
 
 @pytest.mark.parametrize(("key", "level"), [("k" * 32, "ok"), ("x" * 32, "degraded")])
