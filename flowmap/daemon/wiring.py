@@ -228,7 +228,7 @@ def _control(config: Config, metrics: SelfMetrics, admit: Admit, fleet: Fleet | 
 
 def _report_waiting(fleet: Fleet | None, accounting: FlowAccounting) -> ReportWaiting:
     if fleet is None:
-        return lambda now, questions, urgent, begun: None
+        return lambda now, questions, urgent, begun: 0
     deliver = fleet.set_traffic(asyncio.get_running_loop())
     return WaitingReport(accounting.attribution, deliver)
 

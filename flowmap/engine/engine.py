@@ -43,7 +43,7 @@ from flowmap.sources.base import Source, Step
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-ReportWaiting = Callable[[float, Collection[Question], Collection[Question], bool], None]
+ReportWaiting = Callable[[float, Collection[Question], Collection[Question], bool], int]
 
 GATHER = 0.1
 """Seconds between two reads of the source: a batch costs little more than a single record."""
@@ -76,16 +76,16 @@ class Engine(threading.Thread):
         permits: Permits | None = None,
         apply: Apply | None = None,
         networks: Callable[[], Iterator[Step]] = lambda: iter(()),
-        report_waiting: ReportWaiting = lambda now, questions, urgent, begun: None,
+        report_waiting: ReportWaiting = lambda now, questions, urgent, begun: 0,
         clock: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.thread_time,
     ) -> None:
         """``ask`` starts a call elsewhere and returns at once; the call passes its result to the given function.
 
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
-        charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's, in place of the
-        accounting's. ``networks``: changes of the host's networks, read at every turn. ``report_waiting``: called at
-        every turn with the questions under way, those of users, and whether some are new. ``cpu``: of this thread.
+        charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's. ``networks``: changes
+        of the host's networks, read at every turn. ``report_waiting``: called at every turn with the questions under
+        way, those of users, and whether some are new; returns how many hurry. ``cpu``: CPU seconds of this thread.
         """
         super().__init__(name="engine")
         self.accounting = accounting
@@ -120,7 +120,7 @@ class Engine(threading.Thread):
         self._snapshot = Snapshot()
         self._published = self._tidied = self._asked_at = self._polled = float("-inf")
         self._ask_every, self._publish_every = GATHER, PUBLISH_EVERY
-        self._source_readable = False
+        self._source_readable, self._hurried = False, 0
         self._retry_at: float | None = None
         self._retry_pause = 1.0
 
@@ -340,7 +340,7 @@ class Engine(threading.Thread):
             began = self._cpu()
             self._questions.extend(self._apply(Ask(now, limit)))
             self._asked_at = self._clock()
-            self._ask_every = max(GATHER, choosing_pause(self._cpu() - began, len(self._in_flight)))
+            self._ask_every = max(GATHER, choosing_pause(self._cpu() - began, self._hurried))
         if free:
             self._start_free()
         if resting:
@@ -355,7 +355,7 @@ class Engine(threading.Thread):
                 self.budget.start(now)
                 self._permits.count_question()
                 begun.append(question)
-        self._report_waiting(now, self._in_flight, self._waiters.keys(), bool(begun))
+        self._hurried = self._report_waiting(now, self._in_flight, self._waiters.keys(), bool(begun))
         for question in begun:  # after the report: a fleet then knows what waits for them
             self._ask(question, self.deliver)
         if len(self._permits) and not self.questions_waiting:

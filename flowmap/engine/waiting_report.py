@@ -34,14 +34,17 @@ class WaitingReport:
         self._deliver = deliver
         self._cpu = cpu
         self._next = self._again = float("-inf")
-        self._reported = False
+        self._reported, self._hurried = False, 0
 
     def __call__(
         self, now: float, questions: Collection[Question], urgent: Collection[Question], begun: bool = False
-    ) -> None:
-        """Report ``questions``, which are under way. Users wait for those in ``urgent``. ``begun``: some are new."""
+    ) -> int:
+        """Report ``questions``, which are under way. Users wait for those in ``urgent``. ``begun``: some are new.
+
+        Returns the number of questions that flows or users waited for at the last report.
+        """
         if now < (self._next if begun else self._again) or not (questions or self._reported):
-            return
+            return self._hurried
         began = self._cpu()
         charged = [question for question in questions if not question.place.is_flink]
         pending = self._attribution.pending_traffic(charged)
@@ -55,3 +58,5 @@ class WaitingReport:
         self._reported = bool(report)
         self._next = now + 20 * (self._cpu() - began)
         self._again = max(self._next, now + EVERY)
+        self._hurried = sum(amount > 0 for amount in report.values())
+        return self._hurried

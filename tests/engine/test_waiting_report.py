@@ -35,8 +35,8 @@ def test_reports_are_spaced_and_end_with_an_empty_one() -> None:
     run, questions = asked()
     reports: list[Traffic] = []
     report = WaitingReport(run.attribution, reports.append, cpu=lambda: 0.0)
-    report(0.0, [], [])
-    report(1.0, questions, [])
+    assert report(0.0, [], []) == 0
+    assert report(1.0, questions, []) == len(questions), "a flow waits for all of them"
     report(1.0 + EVERY / 2, questions, [])
     assert [len(one) for one in reports] == [len(questions)]
     report(1.0 + EVERY / 2, questions, [], True)  # some have begun

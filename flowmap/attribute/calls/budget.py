@@ -18,18 +18,19 @@ BACKGROUND_SHARE = 10
 
 
 BEHIND = 0.01
-"""Seconds by which choosing waits for each question under way."""
+"""Seconds by which choosing waits for each question under way that flows wait for."""
 LONGEST_BEHIND = 0.25
 """Seconds by which it waits for all of them at most."""
 
 
-def choosing_pause(cost: float, under_way: int) -> float:
-    """Seconds between two choices of questions; ``cost``: CPU seconds of one.
+def choosing_pause(cost: float, hurried: int) -> float:
+    """Seconds between two choices of questions; ``cost``: CPU seconds of one. ``hurried``: questions of a fleet's host
+    that are under way, and that flows wait for.
 
     Choosing reads every flow; with a million of them it must not take more than a twentieth of a core. In a fleet many
-    questions can be under way: a new one waits with them for the fleet's budget, so it need not be chosen at once.
+    questions can be under way: a new one waits with them for the shared budget, so it need not be chosen at once.
     """
-    return max(20 * cost, min(BEHIND * under_way, LONGEST_BEHIND))
+    return max(20 * cost, min(BEHIND * hurried, LONGEST_BEHIND))
 
 
 class CallBudget:

@@ -176,10 +176,10 @@ def test_time_without_calls_counts(asked_at: float, spare: bool, wanted: float) 
 
 
 @pytest.mark.parametrize(
-    ("cost", "under_way", "pause"),
+    ("cost", "hurried", "pause"),
     [(0.0, 0, 0.0), (0.0, 3, 0.03), (0.0, 1000, 0.25), (0.001, 3, 0.03), (0.1, 1000, 2.0)],
 )
 def test_choosing_waits_for_questions_under_way_and_takes_a_twentieth_of_a_core(
-    cost: float, under_way: int, pause: float
+    cost: float, hurried: int, pause: float
 ) -> None:
-    assert choosing_pause(cost, under_way) == pytest.approx(pause)
+    assert choosing_pause(cost, hurried) == pytest.approx(pause)
