@@ -83,7 +83,7 @@ class Engine(threading.Thread):
         """``ask`` starts a call elsewhere and returns at once; the call passes its result to the given function.
 
         ``resting_for``: seconds until the control plane may be called again; questions wait meanwhile and are not
-        charged. ``permits``: grants calls of ``budget`` to other threads. ``apply``: a recorder's. ``networks``: changes
+        charged. ``permits``: grants ``budget`` to other threads. ``apply``: a recorder's. ``networks``: changes
         of the host's networks, read at every turn. ``report_waiting``: called at every turn with the questions under
         way, those of users, and whether some are new; returns how many hurry. ``cpu``: CPU seconds of this thread.
         """

@@ -1,8 +1,8 @@
-"""What ``fleet`` costs a host: ``python -m tests.bench.bench_fleet_daemon [--opened 2] [--rate 2]`` (as root).
+"""What ``fleet`` costs a host: ``python -m tests.bench.bench_fleet_daemon [--opened 2] [--hosts 1]`` (as root).
 
-Two daemons in one namespace see the same connections at the same time. One shares with a real Valkey, the other does
-not. Clients at a hundred addresses connect and stay for ten seconds. Printed: CPU and resident memory of both, the
-difference, the connections that got a name and how long they waited for it, and the exchanges with the server.
+Daemons in one namespace see the same connections at the same time. All but one share with a real Valkey. Clients at a
+hundred addresses connect and stay for ten seconds. Printed: CPU and resident memory of both kinds, the difference, the
+connections that got a name and how long they waited for it, and the exchanges with the server.
 """
 
 from __future__ import annotations
@@ -68,15 +68,19 @@ class Load(NamedTuple):
     opened: float
     """Connections a second."""
     rate: float
-    """Calls a second."""
+    """Calls a second: of the fleet, and of the daemon without."""
+    hosts: int
+    """Of the fleet."""
 
 
 class Measured(NamedTuple):
     """What came of it."""
 
     shared: Use
+    """Of a host of the fleet, on average."""
     alone: Use
-    exchanges: int
+    exchanges: float
+    """Of a host of the fleet."""
 
 
 def address_of(client: int) -> str:
@@ -111,7 +115,8 @@ def measure(load: Load, directory: Path) -> Measured:
         key = directory / "key"
         key.write_text("k" * 40)
         daemons = []
-        for port, fleet in ((10817, {"url": server.url, "size": 1, "key_file": str(key)}), (10818, None)):
+        shared_by = {"url": server.url, "size": load.hosts, "key_file": str(key)}
+        for port, fleet in enumerate([None, *[shared_by] * load.hosts], 10817):
             place = directory / str(port)
             place.mkdir()
             config: dict[str, Any] = {
@@ -135,8 +140,9 @@ def measure(load: Load, directory: Path) -> Measured:
             over.set()
             for daemon in daemons:
                 daemon.stop()
-        shared, alone = (end.since(begin) for begin, end in zip(before, after, strict=True))
-        return Measured(shared, alone, exchanges)
+        alone, *shared = (end.since(begin) for begin, end in zip(before, after, strict=True))
+        mean = Use(*(sum(values) / load.hosts for values in zip(*shared, strict=True)))
+        return Measured(mean, alone, exchanges / load.hosts)
 
 
 def row(what: str, use: Use, seconds: float) -> tuple[str, ...]:
@@ -149,15 +155,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--opened", type=float, default=2.0, help="connections a second; default: 2")
     parser.add_argument("--rate", type=float, default=2.0, help="calls a second; default: 2")
+    parser.add_argument("--hosts", type=int, default=1, help="of the fleet; default: 1")
     arguments = parser.parse_args()
-    load = Load(arguments.seconds, arguments.opened, arguments.rate)
+    load = Load(arguments.seconds, arguments.opened, arguments.rate, arguments.hosts)
     with tempfile.TemporaryDirectory() as directory:
         shared, alone, exchanges = measure(load, Path(directory))
     more = Use(shared.cpu - alone.cpu, shared.memory - alone.memory, shared.named - alone.named, 0.0)
     rows = [row(what, use, load.seconds) for what, use in (("with fleet", shared), ("without", alone))]
     rows.append((*row("difference", more, load.seconds)[:-1], ""))
     print("\n".join(table(("DAEMON", "CPU", "MEMORY", "NAMED", "ON AVERAGE AFTER"), rows)))
-    print(f"{exchanges / load.seconds:.1f} exchanges a second")
+    print(f"{exchanges / load.seconds:.1f} exchanges a second of each host")
 
 
 if __name__ == "__main__":
