@@ -20,7 +20,7 @@ from flowmap.fleet.control_plane import SharedControlPlane
 from flowmap.fleet.member import Member
 from flowmap.fleet.naming import new_name
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Server, ServerAddress
+from flowmap.fleet.server.connection import Server, ServerAddress
 from flowmap.fleet.settings import MemberSettings
 from flowmap.model.status import FleetStatus
 from flowmap.system.hardware import hardware_address

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flowmap.control.port import ListedDeployment
 from flowmap.fleet.requests import Kind
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
 from flowmap.model.deployment import DeploymentInfo, Job
 
 MAX_SIZE = 4 << 20

@@ -9,7 +9,7 @@ from flowmap.control.port import ControlPlane, ListedDeployment, Listing, Owners
 from flowmap.fleet.admission import paid
 from flowmap.fleet.answers import Instants, Shared
 from flowmap.fleet.requests import Kind, Request
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
 from flowmap.model.deployment import Job
 
 Value = OwnersAnswer | Listing[ListedDeployment] | Listing[Job]

@@ -12,8 +12,8 @@ from flowmap.control.clock import Clock
 from flowmap.control.port import ControlPlane
 from flowmap.errors import ControlError, Transient
 from flowmap.fleet.calling import Made, Value, make
-from flowmap.fleet.exchange import CallFailed, CallMade, Exchange, Ticket
 from flowmap.fleet.requests import Request
+from flowmap.fleet.server.exchange import CallFailed, CallMade, Exchange, Ticket
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from flowmap.fleet.exchange import Reply
+from flowmap.fleet.server.exchange import Reply
 
 
 @dataclass(slots=True)

@@ -20,14 +20,14 @@ from flowmap.fleet.admission import Admission
 from flowmap.fleet.answers import Refused
 from flowmap.fleet.calling import Made, Value
 from flowmap.fleet.calls import Calls
-from flowmap.fleet.exchange import Booking, CallMade, Exchange, Reply, Ticket
 from flowmap.fleet.figures import Figures
 from flowmap.fleet.naming import Notices
-from flowmap.fleet.pushes import Message, Pushes
 from flowmap.fleet.reporting import Reporting
 from flowmap.fleet.requests import FleetScope, Request
-from flowmap.fleet.server import Connection
-from flowmap.fleet.server_clock import ServerClock
+from flowmap.fleet.server.clock import ServerClock
+from flowmap.fleet.server.connection import Connection
+from flowmap.fleet.server.exchange import Booking, CallMade, Exchange, Reply, Ticket
+from flowmap.fleet.server.pushes import Message, Pushes
 from flowmap.fleet.settings import MemberSettings
 from flowmap.fleet.trust import Trust
 from flowmap.fleet.turns import Turns

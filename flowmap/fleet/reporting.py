@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from flowmap.errors import ControlError, FleetError
-from flowmap.fleet.exchange import Reply
+from flowmap.fleet.server.exchange import Reply
 from flowmap.fleet.settings import MemberSettings
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from flowmap.control.clock import Clock
 from flowmap.fleet.answers import Refused, Signer, carries, instants_of
 from flowmap.fleet.calling import Made, Value, own_form, shared_form
 from flowmap.fleet.requests import FleetScope, Kind, Request
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
 
 
 class Trust:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 from flowmap.cli.output.text import table
 from flowmap.fleet.control_plane import SharedControlPlane
-from flowmap.fleet.server import ServerAddress
+from flowmap.fleet.server.connection import ServerAddress
 from flowmap.model.address import Address, Endpoint
 from tests.support.fleet import World, allow_for_company, host, settled
 from tests.support.valkey import ValkeyServer, running

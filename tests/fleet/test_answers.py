@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flowmap.control.port import ListedDeployment
 from flowmap.fleet.answers import KEPT, MAX_SIZE, Refused, Shared, Signer, carries, instants_of
 from flowmap.fleet.requests import Kind
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
 
 OWNER = Owner("ws", "ns", "d-1", "orders")

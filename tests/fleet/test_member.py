@@ -17,8 +17,8 @@ from flowmap.errors import ControlError, Transient
 from flowmap.fleet import naming, pace, waiting
 from flowmap.fleet.answers import Shared, Signer
 from flowmap.fleet.requests import FleetScope, Kind, Request
-from flowmap.fleet.server import Argument
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
+from flowmap.fleet.server.connection import Argument
 from flowmap.model.deployment import DeploymentInfo, Owner
 from tests.support.fleet import KEY, SCOPE, Wire, World, ask, endpoint, fleet, host, name_of, settled, until
 from tests.support.valkey import ValkeyServer, running

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowmap.fleet import pace
 from flowmap.fleet.pace import OwnShare
-from flowmap.fleet.server import SCRIPT
+from flowmap.fleet.server.connection import SCRIPT
 
 
 @pytest.mark.parametrize("hosts", [1, 3, 100, 1000])

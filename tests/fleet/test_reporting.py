@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from flowmap.errors import FleetError
-from flowmap.fleet.exchange import Reply
 from flowmap.fleet.reporting import LASTING, LOG_EVERY, SETTINGS_EVERY, Reporting
+from flowmap.fleet.server.exchange import Reply
 from tests.support.fleet import SETTINGS
 
 REPLY = Reply(1.0, "e", 1.0, (), (), (), (), 0, 0.0, 3, 1, 0.0, 2.0, None)

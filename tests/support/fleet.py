@@ -12,13 +12,13 @@ from typing import Any
 from flowmap.control.clock import SYSTEM_CLOCK, Clock
 from flowmap.control.port import ControlStatus, ListedDeployment, Listing, OwnersAnswer
 from flowmap.errors import ControlError, FleetError
-from flowmap.fleet import server
 from flowmap.fleet.admission import Admission
 from flowmap.fleet.control_plane import SharedControlPlane
-from flowmap.fleet.exchange import VERSION
 from flowmap.fleet.member import Member
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Argument, Server, ServerAddress
+from flowmap.fleet.server import connection
+from flowmap.fleet.server.connection import Argument, Server, ServerAddress
+from flowmap.fleet.server.exchange import VERSION
 from flowmap.fleet.settings import MemberSettings
 from flowmap.model.address import Address, Endpoint
 from flowmap.model.deployment import DeploymentInfo, Job, Owner
@@ -42,7 +42,7 @@ SETTINGS = MemberSettings(
 
 def allow_for_company() -> None:
     """Many hosts in one process, on a busy machine, wait for each other: that is not the server's delay."""
-    server.TIMEOUT = 10.0
+    connection.TIMEOUT = 10.0
 
 
 class World:

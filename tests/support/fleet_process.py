@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flowmap.errors import ControlError
 from flowmap.fleet.control_plane import SharedControlPlane
-from flowmap.fleet.server import ServerAddress
+from flowmap.fleet.server.connection import ServerAddress
 from tests.support.fleet import World, allow_for_company, ask, fleet, host
 
 RATE, BURST, LEASE = 20.0, 5, 3.0

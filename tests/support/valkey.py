@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flowmap.fleet.server import ServerAddress
+from flowmap.fleet.server.connection import ServerAddress
 
 
 def binary() -> str | None:

@@ -14,11 +14,11 @@ from flowmap.daemon.clients import control_transport, credentials_provider, endp
 from flowmap.daemon.fleet import account_of, server_address, settings_of
 from flowmap.errors import ConfigError, ControlError, FleetError
 from flowmap.fleet.answers import Refused, Signer
-from flowmap.fleet.exchange import VERSION
-from flowmap.fleet.probe import Probe, probe
 from flowmap.fleet.reporting import SAME
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Server, other_version
+from flowmap.fleet.server.connection import Server, other_version
+from flowmap.fleet.server.exchange import VERSION
+from flowmap.fleet.server.probe import Probe, probe
 from flowmap.fleet.settings import MemberSettings
 from flowmap.sources.base import Finding
 

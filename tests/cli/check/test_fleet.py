@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-import flowmap.fleet as fleet_room
+import flowmap.fleet.server as server_room
 from flowmap.cli.check import fleet as check_fleet
 from flowmap.cli.command import main
 from flowmap.config import Config, load
 from flowmap.fleet.answers import Shared, Signer
-from flowmap.fleet.server_clock import Bounds
+from flowmap.fleet.server.clock import Bounds
 from tests.support.fleet import settled
 from tests.support.valkey import ValkeyServer, free_port, running
 
@@ -109,7 +109,8 @@ def test_hosts_of_another_version(tmp_path: Path) -> None:
         assert server.command("KEYS", "*") == [scope.keys()[0].encode()], "a check is no host"
 
 
-COMMANDS = sorted(set(re.findall(r"call\('([A-Z]+)'", (Path(fleet_room.__file__).parent / "exchange.lua").read_text())))
+SCRIPT = (Path(server_room.__file__).parent / "exchange.lua").read_text()
+COMMANDS = sorted(set(re.findall(r"call\('([A-Z]+)'", SCRIPT)))
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS if one != "PUBLISH"])

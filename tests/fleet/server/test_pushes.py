@@ -11,9 +11,9 @@ import pytest
 
 from flowmap.errors import Transient
 from flowmap.fleet import pace, waiting
-from flowmap.fleet.pushes import Message
-from flowmap.fleet.server import SCRIPT, ServerAddress
-from tests.fleet.test_server import RIGHTS
+from flowmap.fleet.server.connection import SCRIPT, ServerAddress
+from flowmap.fleet.server.pushes import Message
+from tests.fleet.server.test_connection import RIGHTS
 from tests.support.fleet import SCOPE, Wire, World, ask, endpoint, fleet, host, name_of, settled, until
 from tests.support.valkey import ValkeyServer, running
 
@@ -79,7 +79,7 @@ def test_an_answer_is_passed_on_to_all_who_wait(
     if longest is not None:
         script = server.directory / "exchange.lua"
         script.write_text(SCRIPT.read_text().replace("local PUSHED = 16384", f"local PUSHED = {longest}"))
-        monkeypatch.setattr("flowmap.fleet.server.SCRIPT", script)
+        monkeypatch.setattr("flowmap.fleet.server.connection.SCRIPT", script)
 
     async def main() -> None:
         world = orders()

@@ -19,7 +19,7 @@ from flowmap.control.clock import Clock
 from flowmap.errors import FleetError
 from flowmap.fleet import pace
 from flowmap.fleet.figures import Figures
-from flowmap.fleet.server import ANSWERED, Connection
+from flowmap.fleet.server.connection import ANSWERED, Connection
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowmap.fleet.server_clock import DRIFT, Bounds, ServerClock
+from flowmap.fleet.server.clock import DRIFT, Bounds, ServerClock
 
 STEPS = st.lists(
     st.tuples(st.floats(0, 30), st.floats(0, 2), st.floats(0, 2)),  # pause, way there, way back

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowmap.errors import FleetError
 from flowmap.fleet.requests import FleetScope
-from flowmap.fleet.server import Script, Server
+from flowmap.fleet.server.connection import Script, Server
 
 CHECK = Script(Path(__file__).with_name("check.lua"))
 """Runs every command of the exchange under keys of its own."""

@@ -14,8 +14,8 @@ import pytest
 
 from flowmap.control.http.own_calls import OWN_CALLS
 from flowmap.errors import FleetError
-from flowmap.fleet.exchange import VERSION, Exchange, Reply
-from flowmap.fleet.server import Server, ServerAddress
+from flowmap.fleet.server.connection import Server, ServerAddress
+from flowmap.fleet.server.exchange import VERSION, Exchange, Reply
 from flowmap.fleet.waiting import Report
 from tests.support.certificates import Authority
 from tests.support.fleet import SCOPE, settled
@@ -81,7 +81,7 @@ def test_a_user_limited_to_the_prefix_can_do_everything(server: ValkeyServer, tm
     password.write_text("secret\n")
     address = ServerAddress("127.0.0.1", server.port, 0, "flowmap", str(password))
     assert exchange(address).hosts == 1
-    text = (Path(__file__).parents[2] / "flowmap/fleet/README.md").read_text()
+    text = (Path(__file__).parents[3] / "flowmap/fleet/README.md").read_text()
     assert set(re.findall(r"[+][a-z]+", text)) == set(RIGHTS[2:])
     password.write_text("wrong")
     assert reason_of(address) == "auth"

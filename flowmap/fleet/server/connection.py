@@ -24,7 +24,7 @@ TIMEOUT = 1.0
 SILENCE = 30.0
 """Seconds without a message after which the server must show that it still has the subscription."""
 
-ANSWERED = frozenset(("full", "read_only", "version", "script", "denied", "loading"))
+ANSWERED = frozenset(("full", "keys", "read_only", "version", "script", "denied", "loading"))
 """Reasons of failures that a working server answers with: its connection can be used again, and time does not help."""
 
 SCRIPT = Path(__file__).with_name("exchange.lua")

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from flowmap.errors import FleetError
-from flowmap.fleet import server as server_module
-from flowmap.fleet.probe import CHECK, probe
-from flowmap.fleet.server import Script, Server, ServerAddress
+from flowmap.fleet.server import connection
+from flowmap.fleet.server.connection import Script, Server, ServerAddress
+from flowmap.fleet.server.probe import CHECK, probe
 from tests.support.fleet import SCOPE
 from tests.support.valkey import running
 
 
 def test_the_check_runs_every_command_of_an_exchange() -> None:
-    needed = set(re.findall(r"call\('([A-Z]+)'", server_module.SCRIPT.read_text()))
+    needed = set(re.findall(r"call\('([A-Z]+)'", connection.SCRIPT.read_text()))
     assert set(re.findall(r"try\('([A-Z]+)'", CHECK.text)) == needed
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from flowmap.errors import FleetError
-from flowmap.fleet.server import Argument
+from flowmap.fleet.server.connection import Argument
 from flowmap.fleet.waiting import Report
 
 VERSION = 2
