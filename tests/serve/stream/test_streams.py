@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,6 +28,8 @@ from tests.support.served import served
 from tests.support.waiting import until_async
 
 PATH = "/api/v1/stream"
+LARGE = 5_000_000 + int(Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2])
+"""Letters of a name that does not fit in the buffers of a connection: the kernel takes up to that many bytes."""
 
 
 @pytest.fixture(autouse=True)
@@ -145,14 +148,16 @@ def test_readers_are_bounded_and_queries_pass(query: str, limit: int) -> None:
 def test_a_slow_reader_is_told_what_it_missed_and_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         async with served() as made:
-            node = replace(MAP.deployments[0], name="x" * 2_000_000)
+            node = replace(MAP.deployments[0], name="x" * LARGE)
             made.backend.map = replace(MAP, deployments=(node,))
             with socket.socket() as slow:
                 slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 host, port = made.server.address.split(":")
                 slow.connect((host, int(port)))
                 slow.sendall(f"GET {PATH}?events=map HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                peek = socket.MSG_PEEK | socket.MSG_DONTWAIT
                 await until_async(lambda: made.streams.readers == 1, "it reads")
+                await until_async(lambda: b"event: map" in slow.recv(4096, peek), "the large map is on its way")
                 made.backend.map = MAP
                 async with made.client.stream("GET", f"{PATH}?events=map") as response:
                     reader = events(response)
@@ -178,7 +183,7 @@ def test_a_reader_that_takes_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         async with served() as made:
             async with made.client.stream("GET", f"{PATH}?events=map&seconds=1") as response:
                 assert len([name async for name, _ in events(response)]) > 10, "a reader that reads is not"
-            made.backend.map = replace(MAP, deployments=(replace(MAP.deployments[0], name="x" * 9_000_000),))
+            made.backend.map = replace(MAP, deployments=(replace(MAP.deployments[0], name="x" * LARGE),))
             with socket.create_connection(made.server.address.split(":")) as dead:  # type: ignore[arg-type]
                 dead.sendall(f"GET {PATH}?events=map HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                 await until_async(lambda: made.streams.readers == 1, "it reads")
