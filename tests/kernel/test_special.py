@@ -45,9 +45,12 @@ def test_only_hosts_are_asked_about(source: str, tmp_path: Path) -> None:
             def special() -> int:
                 return total_of(daemon.samples(), "flowmap_unattributed_transmit_bytes_total", reason="special_address")
 
-            until(lambda: special() >= 128 * len(LAN), "every byte of it is counted and decided")
-            flows = daemon.json("/api/v1/flows?limit=100")["flows"]
-            assert {flow["server"]["ip"] for flow in flows if flow["state"] == "unknown"} >= set(LAN)
+            def unknown() -> set[str]:
+                flows = daemon.json("/api/v1/flows?limit=100")["flows"]
+                return {flow["server"]["ip"] for flow in flows if flow["state"] == "unknown"}
+
+            until(lambda: unknown() >= set(LAN), "all of it is decided")
+            until(lambda: special() >= 128 * len(LAN), "every byte of it is counted")
             assert asked(machine.sandbox.recorded) <= {""}
             with inside.entered():
                 send(HOST, 5999)
