@@ -39,7 +39,7 @@ ENGINE_SECONDS = 3.0
 SEND_SECONDS = 2.0
 """Part of these in which the last flows may be sent to the store."""
 REST_SECONDS = 0.5
-"""Part of these that is left for what comes after the server."""
+"""Part of these that is kept for the steps after the stop of the HTTP server."""
 POLL_SECONDS = 0.01
 """Pause between two checks whether a thread has ended."""
 UNLIMITED = OneRun()

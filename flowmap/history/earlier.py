@@ -39,16 +39,16 @@ class EarlierConnections:
     def have(self, table: FlowTable, rows: Rows) -> Mask:
         """Which rows only show that the kernel still has the entry of one of them: it was over when the daemon first
         saw it, and moved nothing since."""
+        if not self._keys:
+            return np.zeros(len(rows), np.bool_)
         given = table.columns
         over: Mask = (given.flags[rows] & np.uint32(Row.PREEXISTING)) != 0
         over &= given.ended_by[rows] <= given.born_by[rows]
         over &= (given.last[rows] == given.base[rows]).all(axis=1)
-        if self._keys and over.any():
-            places = np.flatnonzero(over)
-            columns = {name: getattr(given, name)[rows[places]] for name in _KEY}
-            over[places] = [key in self._keys for key in _keys(columns)]
-            return over
-        return np.zeros(len(rows), np.bool_)
+        places = np.flatnonzero(over)
+        columns = {name: getattr(given, name)[rows[places]] for name in _KEY}
+        over[places] = [key in self._keys for key in _keys(columns)]
+        return over
 
 
 def _keys(columns: Mapping[str, Any]) -> list[bytes]:
